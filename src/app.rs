@@ -148,6 +148,7 @@ impl App {
             let kept = serde_json::to_vec_pretty(&Kept { sha256: secret.hash().to_hex() })?;
             self.core.data.write_file(OPERATOR_FILE, &kept)?;
         }
+        self.kavach().load_operator_keys().await;
         self.courier = CourierThread::start(self.kavach());
         Ok(())
     }

@@ -58,7 +58,7 @@ pub struct Core {
     pub resident_tenants: usize,
     /// How a message finds its tenant.
     pub directory: Arc<TenantDirectory>,
-    /// The operator key's hash.
+    /// The first operator key's hash.
     pub operator: SecretHash,
     /// Permits for searches.
     pub searches: Arc<FairSemaphore>,

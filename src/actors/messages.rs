@@ -19,10 +19,11 @@ use crate::domain::event::Before;
 use crate::domain::idempotency::key::RequestKey;
 use crate::domain::instance::lease::{Ask, Lease, Recall};
 use crate::domain::instance::prospect::Foreseen;
+use crate::domain::tenant::key::ApiKey;
 use crate::domain::tenant::{Caller, Command};
 use crate::domain::text::Slug;
 use crate::domain::webhook::outbox::DeliveryRecord;
-use crate::domain::{AuditId, Credential, Decision, Error, PolicyId, Request, TenantId, Timestamp};
+use crate::domain::{AuditId, Credential, Decision, Error, KeyRole, PolicyId, Request, Right, TenantId, Timestamp};
 use crate::journal::{Checkpoint, JournalReader};
 use crate::measure::tenant_measures::Waiting;
 use kavach_store::catalog_writer::RowBytes;
@@ -203,10 +204,33 @@ pub struct ExtendHold {
 pub struct Inspect<F, T> {
     /// The caller's credential.
     pub credential: Credential,
+    /// The right that the caller needs.
+    pub right: Right,
     /// Reads what the caller wants from the tenant, at the given time.
     pub look: F,
     /// The reply channel.
     pub reply: Reply<T>,
+}
+
+/// List the tenant's keys, with when each was last used.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ListKeys {
+    /// The caller's credential.
+    pub credential: Credential,
+    /// The reply channel.
+    pub reply: Reply<Vec<KeyUse>>,
+}
+
+/// A key, and when it was last used.
+#[derive(Clone, Debug)]
+pub struct KeyUse<R = KeyRole> {
+    /// The key, as it is stored.
+    pub key: ApiKey<R>,
+    /// When it was last used; `None` if it was not since then.
+    pub last_used_at: Option<Timestamp>,
+    /// Since when uses are noted: this is in memory only.
+    pub since: Timestamp,
 }
 
 /// Find out whether a key or token is valid, and nothing else.
@@ -225,6 +249,8 @@ pub struct Verify {
 pub struct OpenAudit {
     /// The caller's credential.
     pub credential: Credential,
+    /// The right that the caller needs.
+    pub right: Right,
     /// The reply channel.
     pub reply: Reply<AuditTrail>,
 }
@@ -257,6 +283,8 @@ pub struct AuditTrail {
     pub reader: JournalReader,
     /// Entries before that time are past the tenant's retention.
     pub horizon: Option<Timestamp>,
+    /// When the caller's key ends by itself, if it is one of the tenant's.
+    pub caller_until: Option<Timestamp>,
 }
 
 /// Write a snapshot now.

@@ -11,6 +11,7 @@
 //! | replies, and those that are held until their events are durable | [`reply`], [`tenant_reply`] |
 //! | the log: a thread's turns, and its own threads | [`log_turns`], [`log_keeper`] |
 //! | the catalog: what is known of tenants that are not in memory | [`catalog_keeper`] |
+//! | operators' keys, as every thread sees them | [`operator_keys`] |
 //! | what actors share, and the process as a whole | [`resources`], [`core`] |
 //! | the server's clock, and what holds while the system's is wrong | [`clock`] |
 //! | instance policies, and the way between their lender and tenants | [`leases`], [`lease_exchange`] |
@@ -29,6 +30,7 @@ pub mod log_keeper;
 pub mod log_turns;
 pub mod mailbox;
 pub mod messages;
+pub mod operator_keys;
 pub mod reader_threads;
 pub mod registry;
 pub mod registry_messages;

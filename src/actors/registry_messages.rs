@@ -4,7 +4,7 @@ use actix::{Message, Recipient};
 
 use super::homes::Home;
 use super::tenant_directory::Seat;
-use crate::domain::author::Author;
+use crate::domain::author::{Author, By};
 use crate::domain::idempotency::key::RequestKey;
 use crate::domain::tenant::Profile;
 use crate::domain::tenant::commands::TenantSpec;
@@ -49,8 +49,12 @@ pub struct Wake {
 pub struct CreateTenant {
     /// The new tenant.
     pub spec: TenantSpec,
-    /// What we know about the caller.
+    /// The operator.
+    pub by: By,
+    /// What else we know about the operator.
     pub author: Option<Author>,
+    /// The operator's reason, if given.
+    pub reason: Option<Box<str>>,
     /// How to claim the request's idempotency key, if it has one.
     pub claim: Option<KeyClaim>,
 }

@@ -15,6 +15,7 @@ use super::clock::Clock;
 use super::leases::Leases;
 use super::log_keeper::LogKeeper;
 use super::messages::TenantDown;
+use super::operator_keys::OperatorKeys;
 use crate::journal::{Compressor, DataDir, FolderWriter, Log, Syncer};
 use crate::measure::Measures;
 use crate::store::Durability;
@@ -51,6 +52,8 @@ pub struct Resources {
     pub webhooks: Webhooks,
     /// Which instance policies there are, and the way to slices of them.
     pub leases: Leases,
+    /// The operators' keys besides the first.
+    pub operators: OperatorKeys,
     /// Tenants with a storage that failed and has not worked since.
     pub storage_failures: AtomicUsize,
     /// When we last tried the data directory, and the error if a file could not be written there.
@@ -90,6 +93,7 @@ impl Resources {
             snapshot_writers: Semaphore::new(SNAPSHOT_WRITERS),
             audit: AuditLimits::new()?,
             leases: Leases::default(),
+            operators: OperatorKeys::default(),
             storage_failures: AtomicUsize::new(0),
             tried: tokio::sync::Mutex::default(),
             measures,

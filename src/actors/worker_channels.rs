@@ -294,7 +294,7 @@ mod tests {
 
     use super::*;
     use crate::actors::tenant::TenantActor;
-    use crate::domain::{Code, SecretHash};
+    use crate::domain::{Code, OperatorCredential, SecretHash};
 
     type Answer = oneshot::Receiver<Result<Decision, Error>>;
     type Work = Box<dyn FnOnce(&Arc<WorkerChannels>, oneshot::Sender<Vec<Code>>) + Send>;
@@ -305,7 +305,7 @@ mod tests {
     }
 
     fn call(reply: ReplyTo) -> Authorize {
-        let credential = Credential::Operator(SecretHash::of("key"));
+        let credential = Credential::Operator(OperatorCredential::of(SecretHash::of("key")));
         let request = Request::new("read", "docs:1").unwrap();
         let (received, known_only, waiting) = (Instant::now(), false, Waiting::default());
         Authorize { credential, request, received, known_only, reply, waiting }

@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web::Path};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::auth::Admin;
+use super::auth::{Admin, Viewer};
 use super::error::HandlerResult;
 use super::idempotency::{Once, OptionalOnce, note_repeat};
 use super::input::{Body, Query, Reason, owner, page};
@@ -63,7 +63,7 @@ pub async fn create(Admin(kavach): Admin, new: Once<NewAgent>) -> HandlerResult 
 }
 
 /// `GET /v1/agents`
-pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<AgentQuery>)) -> HandlerResult {
+pub async fn list(Viewer(kavach): Viewer, (request, Query(query)): (HttpRequest, Query<AgentQuery>)) -> HandlerResult {
     let AgentQuery { tenant_id, owner_id, user_id, status, r#type, label, limit, cursor } = query;
     let tenant = tenant_id.as_deref().map(TenantRef::parse);
     let label = label.as_deref().map(parse_filter).transpose()?;
@@ -73,12 +73,12 @@ pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Q
 }
 
 /// `GET /v1/agents/{id}`
-pub async fn get(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
+pub async fn get(Viewer(kavach): Viewer, id: Path<String>) -> HandlerResult {
     responses::json(HttpResponse::Ok(), &AgentJson::new(&kavach.agents().get(&id).await?, None))
 }
 
 /// `GET /v1/agents/{id}/policies`
-pub async fn policies(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
+pub async fn policies(Viewer(kavach): Viewer, id: Path<String>) -> HandlerResult {
     let policies = kavach.policies().of_agent(&id).await?;
     responses::json(HttpResponse::Ok(), &AgentPolicyJson::list(policies))
 }

@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web::Path};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::auth::Admin;
+use super::auth::Viewer;
 use super::error::{HandlerResult, Problem};
 use super::input::{Query, agent, export_format, owner, page, period};
 use super::responses;
@@ -160,7 +160,7 @@ fn refuse(field: &str, given: bool) -> Result<(), Problem> {
 
 /// `GET /v1/audit`
 pub async fn query(
-    Admin(kavach): Admin,
+    Viewer(kavach): Viewer,
     (request, Query(query)): (HttpRequest, Query<AuditListQuery>),
 ) -> HandlerResult {
     let entries = kavach.audit().query(query.page()?).await?;
@@ -168,12 +168,12 @@ pub async fn query(
 }
 
 /// `GET /v1/audit/{id}`
-pub async fn get(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
+pub async fn get(Viewer(kavach): Viewer, id: Path<String>) -> HandlerResult {
     responses::json(HttpResponse::Ok(), &kavach.audit().get(&id).await?)
 }
 
 /// `GET /v1/audit/export`
-pub async fn export(Admin(kavach): Admin, Query(query): Query<AuditListQuery>) -> HandlerResult {
+pub async fn export(Viewer(kavach): Viewer, Query(query): Query<AuditListQuery>) -> HandlerResult {
     let (tenant, filter, format) = query.export()?;
     let mut export = kavach.audit().export(tenant.as_ref(), filter, format)?;
     let (content_type, ending) = match format {
@@ -199,7 +199,7 @@ const LAST_EVENT_ID: &str = "Last-Event-ID";
 
 /// `GET /v1/audit/stream`
 pub async fn stream(
-    Admin(kavach): Admin,
+    Viewer(kavach): Viewer,
     (request, Query(query)): (HttpRequest, Query<AuditListQuery>),
 ) -> HandlerResult {
     let (tenant, filter) = query.stream()?;
@@ -242,7 +242,7 @@ fn write_event(bytes: &mut Vec<u8>, entry: &AuditEntry, resumable: bool) -> std:
 }
 
 /// `GET /v1/audit/checkpoint`
-pub async fn checkpoint(Admin(kavach): Admin, Query(query): Query<CheckpointQuery>) -> HandlerResult {
+pub async fn checkpoint(Viewer(kavach): Viewer, Query(query): Query<CheckpointQuery>) -> HandlerResult {
     let tenant = query.tenant_id.as_deref().map(TenantRef::parse);
     responses::json(HttpResponse::Ok(), &kavach.audit().checkpoint(tenant.as_ref()).await?)
 }

@@ -16,8 +16,7 @@ use super::metric_families::ConnectionCounts;
 use super::slow_client_memory::SlowClientMemory;
 use crate::domain::author::Author;
 use crate::domain::limits::{MAX_HELD_ANSWER_BYTES, MAX_SLOW_BODY_BYTES};
-use crate::domain::tenant::Caller;
-use crate::domain::{Code, Credential, Error, TenantId};
+use crate::domain::{Code, Credential, Error, Right, TenantId};
 use crate::gateway::Gateway;
 use crate::net::ConnectionLimit;
 use crate::service::Kavach;
@@ -28,12 +27,8 @@ use crate::settings::ServerSettings;
 pub enum RouteAccess {
     /// Anyone, without a key.
     Public,
-    /// An operator.
-    Operator,
-    /// An operator, or a tenant key for its own tenant.
-    Admin,
-    /// An operator or a tenant key; an agent token for its own agent.
-    Decider,
+    /// Whoever has that right.
+    Right(Right),
     /// An agent token, for its own agent.
     Agent,
 }
@@ -113,18 +108,6 @@ impl Shared {
     }
 }
 
-/// An operator.
-pub struct Operator(
-    /// The server, acting for the operator.
-    pub Kavach,
-);
-
-/// An operator or a tenant key.
-pub struct Admin(
-    /// The server, acting for that key.
-    pub Kavach,
-);
-
 /// Anyone who may ask for decisions. The credential is not checked yet: the tenant's actor does that in the step in
 /// which it decides.
 pub struct Decider {
@@ -155,55 +138,55 @@ pub struct Public(
 
 type Extracted<T> = Pin<Box<dyn Future<Output = Result<T, Problem>>>>;
 
-impl CallerGuard for Operator {
-    const ACCESS: RouteAccess = RouteAccess::Operator;
-}
+/// Guards that check the key, and that its role has a right. Each hands out the server, acting for the caller.
+macro_rules! guards {
+    ($($(#[$doc:meta])* $guard:ident $right:ident)+) => {
+        $(
+            $(#[$doc])*
+            pub struct $guard(
+                /// The server, acting for the caller.
+                pub Kavach,
+            );
 
-impl FromRequest for Operator {
-    type Error = Problem;
-    type Future = Extracted<Self>;
+            impl CallerGuard for $guard {
+                const ACCESS: RouteAccess = RouteAccess::Right(Right::$right);
+            }
 
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let kavach = caller(request);
-        Box::pin(async move {
-            let kavach = kavach?;
-            match kavach.authenticate().await? {
-                Caller::Operator => Ok(Self(kavach)),
-                Caller::Key(_) | Caller::Agent(_) => {
-                    Err(Problem::new(Code::Forbidden, "this requires an operator key"))
+            impl FromRequest for $guard {
+                type Error = Problem;
+                type Future = Extracted<Self>;
+
+                fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+                    let caller = caller(request, Right::$right);
+                    Box::pin(async move { caller.await.map(Self) })
                 }
             }
-        })
-    }
+        )+
+    };
 }
 
-impl CallerGuard for Admin {
-    const ACCESS: RouteAccess = RouteAccess::Admin;
-}
-
-impl FromRequest for Admin {
-    type Error = Problem;
-    type Future = Extracted<Self>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let kavach = caller(request);
-        Box::pin(async move {
-            let kavach = kavach?;
-            match kavach.authenticate().await? {
-                Caller::Operator | Caller::Key(_) => Ok(Self(kavach)),
-                Caller::Agent(_) => {
-                    Err(Problem::new(Code::Forbidden, "an agent token may only ask for its own decisions"))
-                }
-            }
-        })
-    }
+guards! {
+    /// An operator who may change what belongs to the server.
+    Operator Operate
+    /// An operator who may read.
+    Auditor Oversee
+    /// Whoever may change what a tenant has.
+    Admin Manage
+    /// Whoever may read what a tenant has.
+    Viewer Read
+    /// Whoever may report usage.
+    Reporter Report
+    /// Whoever may ask what a token is.
+    Introspector Introspect
+    /// Any key.
+    AnyKey Ask
 }
 
 impl CallerGuard for Decider {
-    const ACCESS: RouteAccess = RouteAccess::Decider;
+    const ACCESS: RouteAccess = RouteAccess::Right(Right::Decide);
 
     async fn check(&self) -> Result<(), Problem> {
-        self.kavach.authenticate().await?;
+        self.kavach.require(Right::Decide).await?;
         Ok(())
     }
 }
@@ -276,11 +259,40 @@ pub(super) fn shared(request: &HttpRequest) -> Result<&Shared, Problem> {
     shared.map(|shared| &***shared).ok_or_else(|| Problem::new(Code::InternalError, "the server is not set up"))
 }
 
-fn caller(request: &HttpRequest) -> Result<Kavach, Problem> {
+/// The server, acting for the caller of a request, who needs that right.
+fn caller(request: &HttpRequest, right: Right) -> impl Future<Output = Result<Kavach, Problem>> + use<> {
+    let named = named_caller(request);
+    // What is wrong with it is for a caller with a valid key to learn.
+    let reason = reason_of(request.headers());
+    async move {
+        let kavach = named?;
+        kavach.require(right).await?;
+        Ok(match reason? {
+            Some(reason) => kavach.because_of(REASON, &reason)?,
+            None => kavach,
+        })
+    }
+}
+
+fn named_caller(request: &HttpRequest) -> Result<Kavach, Problem> {
     let (shared, headers) = (shared(request)?, request.headers());
     let user_agent = headers.get(USER_AGENT).and_then(|text| text.to_str().ok());
     let author = Author::calling(shared.origin(headers, request.peer_addr()), user_agent);
     Ok(shared.kavach.acting_for(credential(headers)?).known_as(author))
+}
+
+/// The header with the reason of a change, as errors spell it.
+pub const REASON: &str = "X-Reason";
+
+/// The reason in a request's head.
+fn reason_of(headers: &HeaderMap) -> Result<Option<String>, Error> {
+    let mut values = headers.get_all(REASON);
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Error::field(Code::InvalidField, REASON, "must be in the request only once"));
+    }
+    let text = std::str::from_utf8(value.as_bytes());
+    text.map(|text| Some(text.to_owned())).map_err(|_| Error::field(Code::InvalidField, REASON, "must be UTF-8"))
 }
 
 /// The bearer credential of the request (RFC 6750, 2.1).

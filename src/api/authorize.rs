@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::auth::{Admin, Decider};
+use super::auth::{CallerGuard, Decider, Viewer};
 use super::authorize_body::{AuthorizeBody, BatchBody, CallHead};
 use super::error::{HandlerResult, Problem};
 use super::idempotency::{REPLAYED, idempotency_key, refuse_key_of_all};
@@ -85,7 +85,7 @@ type AuthorizeInput = (HttpRequest, UnreadBody<AuthorizeBody<'static>, MAX_AUTHO
 /// As for [`crate::service::Kavach::authenticate`].
 pub(super) async fn check_key_before(decider: &Decider, declared: Option<usize>) -> Result<(), Problem> {
     if declared.is_none_or(|bytes| bytes > MAX_UNCHECKED_BODY_BYTES) {
-        Box::pin(decider.kavach.authenticate()).await?;
+        Box::pin(decider.check()).await?;
     }
     Ok(())
 }
@@ -106,16 +106,26 @@ fn as_text(body: &[u8]) -> Option<&str> {
 
 /// Reads one authorize body. Only a caller with a valid key learns why it can't be read.
 async fn read(decider: &Decider, headers: &HeaderMap, body: &[u8], agent: Option<&str>) -> Result<Request, Problem> {
+    let read = read_unchecked(decider, headers, body, agent);
+    if read.is_err() {
+        decider.check().await?;
+    }
+    read
+}
+
+/// [`read`], for a caller whose key was checked.
+fn read_unchecked(
+    decider: &Decider,
+    headers: &HeaderMap,
+    body: &[u8],
+    agent: Option<&str>,
+) -> Result<Request, Problem> {
     let head = CallHead::of(decider, headers);
-    let read = as_text(body)
+    as_text(body)
         .and_then(fast_authorize_json::single)
         .map_or_else(|| parse(body), Ok)
         .and_then(|parsed| parsed.check(&head, agent).map_err(Problem))
-        .and_then(|request| with_key_of_head(decider, headers, request).map_err(Problem));
-    if read.is_err() {
-        decider.kavach.authenticate().await?;
-    }
-    read
+        .and_then(|request| with_key_of_head(decider, headers, request).map_err(Problem))
 }
 
 /// The request with the idempotency key in its head, if there is one.
@@ -172,7 +182,7 @@ pub async fn by_tenant(decider: Decider, (tenant, (http, body)): (Path<String>, 
     match decider.kavach.claim_in_path(&TenantRef::parse(&tenant)) {
         Ok(claim) => request = request.in_tenant(claim),
         Err(error) => {
-            decider.kavach.authenticate().await?;
+            decider.check().await?;
             return Err(error.into());
         }
     }
@@ -184,7 +194,7 @@ type BatchInput = (HttpRequest, UnreadBody<BatchBody<'static>, MAX_BODY_BYTES>);
 /// `POST /v1/authorize/batch`
 pub async fn batch(decider: Decider, (http, body): BatchInput) -> HandlerResult {
     // Nobody without a valid key makes the server read a megabyte.
-    decider.kavach.authenticate().await?;
+    decider.check().await?;
     refuse_key_of_all(http.headers())?;
     let body = body.bytes(&http).await?;
     let received = Instant::now();
@@ -229,9 +239,9 @@ fn check_count(requests: usize) -> Result<(), Problem> {
 }
 
 /// `POST /v1/authorize/explain`
-pub async fn explain(Admin(kavach): Admin, (http, body): AuthorizeInput) -> HandlerResult {
+pub async fn explain(Viewer(kavach): Viewer, (http, body): AuthorizeInput) -> HandlerResult {
     let body = body.bytes(&http).await?;
     let decider = Decider { kavach, is_agent: false, peer: None };
-    let request = read(&decider, http.headers(), &body, None).await?;
+    let request = read_unchecked(&decider, http.headers(), &body, None)?;
     responses::json(HttpResponse::Ok(), &decider.kavach.explain(request).await?)
 }

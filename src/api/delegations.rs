@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web::Path};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::auth::Admin;
+use super::auth::{Admin, Viewer};
 use super::error::{HandlerResult, Problem};
 use super::idempotency::{Once, note_repeat};
 use super::input::{Query, Reason, page};
@@ -66,7 +66,7 @@ pub async fn create(Admin(kavach): Admin, new: Once<NewDelegation>) -> HandlerRe
 
 /// `GET /v1/delegations`
 pub async fn list(
-    Admin(kavach): Admin,
+    Viewer(kavach): Viewer,
     (request, Query(query)): (HttpRequest, Query<DelegationQuery>),
 ) -> HandlerResult {
     let DelegationQuery { from_agent, to_agent, tenant_id, status, limit, cursor } = query;
@@ -82,7 +82,7 @@ pub async fn list(
 
 /// `GET /v1/delegations/{id}`: a delegation, or all from an agent.
 pub async fn get(
-    Admin(kavach): Admin,
+    Viewer(kavach): Viewer,
     (id, request, Query(query)): (Path<String>, HttpRequest, Query<PageQuery>),
 ) -> HandlerResult {
     let PageQuery { limit, cursor } = query;
@@ -97,7 +97,7 @@ pub async fn get(
 }
 
 /// `GET /v1/delegations/{id}/permissions`: what an agent can make use of.
-pub async fn permissions(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
+pub async fn permissions(Viewer(kavach): Viewer, id: Path<String>) -> HandlerResult {
     let effective = kavach.delegations().permissions(&id).await?;
     let effective: Vec<_> = effective.into_iter().map(EffectivePermissionJson::from).collect();
     responses::json(HttpResponse::Ok(), &effective)

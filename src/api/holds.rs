@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web::Path};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::auth::Admin;
+use super::auth::{Reporter, Viewer};
 use super::error::{HandlerResult, Problem};
 use super::idempotency::{Once, OnceWithoutBody, note_repeat};
 use super::input::{Query, page};
@@ -42,7 +42,7 @@ pub struct HoldExtension {
 }
 
 /// `GET /v1/holds`
-pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<HoldQuery>)) -> HandlerResult {
+pub async fn list(Viewer(kavach): Viewer, (request, Query(query)): (HttpRequest, Query<HoldQuery>)) -> HandlerResult {
     let HoldQuery { tenant_id, agent_id, limit, cursor } = query;
     let agent = match agent_id {
         Some(text) => Some(AgentId::parse(&text).ok_or_else(|| {
@@ -56,19 +56,19 @@ pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Q
 }
 
 /// `GET /v1/holds/{auditId}`
-pub async fn get(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
+pub async fn get(Viewer(kavach): Viewer, id: Path<String>) -> HandlerResult {
     responses::json(HttpResponse::Ok(), &HoldJson::from(kavach.holds().get(&id).await?))
 }
 
 /// `POST /v1/holds/{auditId}/release`
-pub async fn release(Admin(kavach): Admin, (id, once): (Path<String>, OnceWithoutBody)) -> HandlerResult {
+pub async fn release(Reporter(kavach): Reporter, (id, once): (Path<String>, OnceWithoutBody)) -> HandlerResult {
     let kavach = once.of(kavach);
     let answer = kavach.holds().release(&id).await?;
     responses::json(note_repeat(&kavach, HttpResponse::Ok()), &answer)
 }
 
 /// `POST /v1/holds/{auditId}/extend`
-pub async fn extend(Admin(kavach): Admin, (id, body): (Path<String>, Once<HoldExtension>)) -> HandlerResult {
+pub async fn extend(Reporter(kavach): Reporter, (id, body): (Path<String>, Once<HoldExtension>)) -> HandlerResult {
     let (kavach, body) = body.of(kavach);
     let hold = kavach.holds().extend(&id, body.ttl_seconds).await?;
     responses::json(note_repeat(&kavach, HttpResponse::Ok()), &HoldJson::from(hold))

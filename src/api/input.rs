@@ -13,7 +13,7 @@ use actix_http::header::{CONTENT_LENGTH, HeaderMap};
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::web::{Bytes, BytesMut};
-use actix_web::{FromRequest, HttpRequest};
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use futures_core::Stream;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -53,6 +53,12 @@ pub struct UnreadBody<T, const LIMIT: usize> {
     payload: Payload,
     holds: PhantomData<fn() -> T>,
 }
+
+/// A body of that type: JSON, or a form if its content type says so (RFC 7662 has its requests that way).
+pub struct JsonOrForm<T>(
+    /// What it holds.
+    pub T,
+);
 
 /// The bytes of a body of at most `LIMIT` bytes.
 pub struct Raw<const LIMIT: usize>(
@@ -237,6 +243,23 @@ impl<T: DeserializeOwned> FromRequest for Body<T> {
     }
 }
 
+/// The media type of a form.
+pub const FORM: &str = "application/x-www-form-urlencoded";
+
+impl<T: DeserializeOwned> FromRequest for JsonOrForm<T> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bytes = Raw::<{ crate::domain::limits::MAX_BODY_BYTES }>::from_request(request, payload);
+        let is_form = request.content_type().eq_ignore_ascii_case(FORM);
+        Box::pin(async move {
+            let Raw(bytes) = bytes.await?;
+            if is_form { parse_form(&bytes).map(Self) } else { parse(&bytes).map(Self) }
+        })
+    }
+}
+
 impl<T: DeserializeOwned + Default> FromRequest for OptionalBody<T> {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
@@ -309,6 +332,21 @@ pub fn parse_query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
         }
         None => Ok(read),
     }
+}
+
+/// Reads a form. The error names the field that can't be read.
+///
+/// # Errors
+/// `INVALID_BODY`.
+fn parse_form<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let pairs = form_urlencoded::parse(bytes);
+    serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs)).map_err(|problem| {
+        let (field, cause) = (quote(&problem.path().to_string()), quote_cause(&problem.inner().to_string()));
+        Problem(match field.as_str() {
+            "." | "?" => Error::new(Code::InvalidBody, format!("the body can't be read: {cause}")),
+            field => Error::field(Code::InvalidBody, field, format!("can't be read: {cause}")),
+        })
+    })
 }
 
 /// Refuses any query string, for routes that take none: ignoring it would silently not do what it asks for.

@@ -44,9 +44,11 @@ pub mod holds;
 pub mod idempotency;
 pub mod input;
 mod mended_json;
+pub mod introspection;
 mod metric_families;
 pub mod metrics;
 pub mod openapi;
+pub mod operator_keys;
 #[cfg(feature = "dashboard")]
 pub mod pages;
 pub mod policies;

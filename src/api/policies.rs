@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::auth::Admin;
+use super::auth::{Admin, AnyKey, Viewer};
 use super::error::{HandlerResult, Problem};
 use super::idempotency::{Once, note_repeat};
 use super::input::{Body, Query, Reason, owner, page};
@@ -208,7 +208,7 @@ pub async fn create(Admin(kavach): Admin, new: Once<NewPolicy>) -> HandlerResult
 }
 
 /// `GET /v1/policies`
-pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<PolicyQuery>)) -> HandlerResult {
+pub async fn list(Viewer(kavach): Viewer, (request, Query(query)): (HttpRequest, Query<PolicyQuery>)) -> HandlerResult {
     let PolicyQuery { tenant_id, agent_id, user_id, owner_id, status, scope, limit, cursor } = query;
     let agent = match agent_id {
         Some(text) => Some(AgentId::parse(&text).ok_or_else(|| {
@@ -223,7 +223,7 @@ pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Q
 }
 
 /// `GET /v1/policies/{id}`
-pub async fn get(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
+pub async fn get(Viewer(kavach): Viewer, id: Path<String>) -> HandlerResult {
     let view = kavach.policies().get(&id).await?;
     let agents = kavach.policies().agents_covered(&view).await;
     responses::json(HttpResponse::Ok(), &PolicyJson::from(view).about(agents))
@@ -258,7 +258,7 @@ pub async fn reset_all(Admin(kavach): Admin, reset: Once<ResetAll>) -> HandlerRe
 }
 
 /// `POST /v1/budget/check`
-pub async fn check(Admin(kavach): Admin, Body(body): Body<CheckBody>) -> HandlerResult {
+pub async fn check(AnyKey(kavach): AnyKey, Body(body): Body<CheckBody>) -> HandlerResult {
     let cost = read_cost(body.tokens_cost.as_deref())?;
     let call = CheckedCall { action: body.action, resource: body.resource };
     let checked = kavach.policies().check(&body.agent_id, call, cost).await?;

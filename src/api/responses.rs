@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::error::{HandlerResult, Problem};
+use crate::actors::messages::KeyUse;
 use crate::domain::agent::commands::AgentView;
 use crate::domain::agent::labels::Labels;
 use crate::domain::budget::cost::Cost;
@@ -30,8 +31,8 @@ use crate::domain::tenant::key::ApiKey;
 use crate::domain::tenant::{Profile, TenantStatus};
 use crate::domain::text::DEFAULT_TENANT_NAME;
 use crate::domain::{
-    AgentId, AgentStatus, AgentType, AuditId, Code, DelegationId, DelegationStatus, KeyId, PolicyId, Secret, TenantId,
-    TenantSettings, Timestamp, schema,
+    AgentId, AgentStatus, AgentType, AuditId, Code, DelegationId, DelegationStatus, KeyId, KeyRole, PolicyId, Secret,
+    TenantId, TenantSettings, Timestamp, schema,
 };
 use crate::service::{AgentPolicies, Page};
 
@@ -84,15 +85,30 @@ pub struct KeyJson {
     key: Option<String>,
     /// The start of the key, to recognize it by.
     prefix: Box<str>,
+    /// What it may do.
+    role: KeyRole,
+    /// When it ends.
+    expires_at: Option<Timestamp>,
+    /// When it was last used; `null` if it was not since `trackedSince`.
+    last_used_at: Option<Timestamp>,
+    /// Since when uses are noted. They are kept in memory, and forgotten when the server stops or the tenant leaves memory.
+    tracked_since: Timestamp,
     /// When it was created.
     created_at: Timestamp,
 }
 
 impl KeyJson {
-    /// The key, with its text if it was just created.
-    pub fn new(key: ApiKey, secret: Option<&Secret>) -> Self {
-        let ApiKey { id, name, hash: _, prefix, created_at } = key;
-        Self { id, name, key: secret.map(|secret| secret.reveal().to_owned()), prefix, created_at }
+    /// The key in a list.
+    pub fn listed(known: KeyUse) -> Self {
+        let KeyUse { key, last_used_at, since } = known;
+        let ApiKey { id, name, hash: _, prefix, created_at, role, expires_at } = key;
+        Self { id, name, key: None, prefix, role, expires_at, last_used_at, tracked_since: since, created_at }
+    }
+
+    /// The key that was just created, with its text.
+    pub fn made(key: ApiKey, secret: &Secret) -> Self {
+        let since = key.created_at;
+        Self { key: Some(secret.reveal().to_owned()), ..Self::listed(KeyUse { key, last_used_at: None, since }) }
     }
 }
 

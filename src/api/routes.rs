@@ -10,8 +10,8 @@ use super::openapi::docs;
 #[cfg(feature = "dashboard")]
 use super::pages;
 use super::{
-    agents, audit, authorize, authzen, delegations, forward_auth, health, holds, metrics, policies, spend, stats,
-    tenants, usage, webhooks, whoami,
+    agents, audit, authorize, authzen, delegations, forward_auth, health, holds, introspection, metrics, operator_keys,
+    policies, spend, stats, tenants, usage, webhooks, whoami,
 };
 use crate::api::openapi::document;
 
@@ -36,7 +36,13 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::POST, "/v1/tenants/{tenant}/activate", tenants::activate, docs::tenants::activate),
         endpoint(Method::POST, "/v1/tenants/{tenant}/keys", tenants::create_key, docs::tenants::create_key),
         endpoint(Method::GET, "/v1/tenants/{tenant}/keys", tenants::keys, docs::tenants::keys),
+        endpoint(Method::PATCH, "/v1/tenants/{tenant}/keys/{id}", tenants::update_key, docs::tenants::update_key),
         endpoint(Method::DELETE, "/v1/tenants/{tenant}/keys/{id}", tenants::revoke_key, docs::tenants::revoke_key),
+        endpoint(Method::POST, "/v1/keys", operator_keys::create, docs::keys::create),
+        endpoint(Method::GET, "/v1/keys", operator_keys::list, docs::keys::list),
+        endpoint(Method::PATCH, "/v1/keys/{id}", operator_keys::update, docs::keys::update),
+        endpoint(Method::DELETE, "/v1/keys/{id}", operator_keys::revoke, docs::keys::revoke),
+        endpoint(Method::POST, "/v1/tokens/introspect", introspection::introspect, docs::keys::introspect),
         endpoint(Method::POST, "/v1/agents", agents::create, docs::agents::create),
         endpoint(Method::GET, "/v1/agents", agents::list, docs::agents::list),
         endpoint(Method::GET, "/v1/agents/{id}", agents::get, docs::agents::get),

@@ -11,7 +11,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
-use super::auth::Admin;
+use super::auth::Viewer;
 use super::error::{HandlerResult, Problem};
 use super::input::{Query, agent, export_format, owner, period};
 use super::responses::{self, UNAVAILABLE_TENANTS};
@@ -175,7 +175,7 @@ fn described(dimension: &Dimension) -> &'static str {
 }
 
 /// `GET /v1/spend`
-pub async fn report(Admin(kavach): Admin, Query(query): Query<SpendReportQuery>) -> HandlerResult {
+pub async fn report(Viewer(kavach): Viewer, Query(query): Query<SpendReportQuery>) -> HandlerResult {
     let (query, format) = query.read()?;
     let columns: Arc<[_]> = query.group_by.columns().collect();
     let report = kavach.audit().spend(query).await?;

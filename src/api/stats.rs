@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::auth::Admin;
+use super::auth::Viewer;
 use super::error::HandlerResult;
 use super::input::Query;
 use super::responses;
@@ -253,7 +253,7 @@ impl BudgetJson {
 }
 
 /// `GET /v1/stats`
-pub async fn get(Admin(kavach): Admin, Query(query): Query<StatsQuery>) -> HandlerResult {
+pub async fn get(Viewer(kavach): Viewer, Query(query): Query<StatsQuery>) -> HandlerResult {
     let tenant = query.tenant_id.as_deref().map(TenantRef::parse);
     responses::json(HttpResponse::Ok(), &StatsJson::from(kavach.stats(tenant.as_ref()).await?))
 }

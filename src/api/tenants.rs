@@ -4,14 +4,15 @@ use actix_web::{HttpRequest, HttpResponse, web::Path};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::auth::{Admin, Operator};
+use super::auth::{Operator, Viewer};
 use super::error::HandlerResult;
 use super::idempotency::{Once, note_repeat};
 use super::input::{Body, Query, Reason, page};
 use super::responses::{self, KeyJson, TenantJson};
 use crate::domain::limits::MAX_PAGE;
 use crate::domain::tenant::commands::{NewTenant, TenantPatch};
-use crate::domain::{TenantId, TenantRef, schema};
+use crate::domain::tenant::key_update::KeyPatch;
+use crate::domain::{KeyRole, TenantId, TenantRef, Timestamp, schema};
 
 /// The paging fields of a query.
 #[derive(Deserialize, JsonSchema)]
@@ -39,11 +40,17 @@ pub struct Confirmation {
 
 /// The body of a request for a new key.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewKey {
     /// A name for people to read.
     #[schemars(with = "schema::Name")]
     pub name: String,
+    /// What it may do.
+    #[serde(default)]
+    pub role: KeyRole,
+    /// When it ends; without it, never.
+    #[schemars(with = "Option<schema::Time>")]
+    pub expires_at: Option<String>,
 }
 
 /// The answer to a snapshot.
@@ -65,13 +72,13 @@ pub async fn create(Operator(kavach): Operator, new: Once<NewTenant>) -> Handler
 }
 
 /// `GET /v1/tenants`
-pub async fn list(Admin(kavach): Admin, (request, Query(paging)): (HttpRequest, Query<Paging>)) -> HandlerResult {
+pub async fn list(Viewer(kavach): Viewer, (request, Query(paging)): (HttpRequest, Query<Paging>)) -> HandlerResult {
     let tenants = kavach.tenants().list(page(paging.limit, paging.cursor)?).await?;
     responses::list(&request, tenants, TenantJson::from).await
 }
 
 /// `GET /v1/tenants/{tenant}`
-pub async fn get(Admin(kavach): Admin, tenant: Path<String>) -> HandlerResult {
+pub async fn get(Viewer(kavach): Viewer, tenant: Path<String>) -> HandlerResult {
     let tenant = kavach.tenants().get(TenantRef::parse(&tenant)).await?;
     responses::json(HttpResponse::Ok(), &TenantJson::from(tenant))
 }
@@ -110,15 +117,26 @@ pub async fn activate(Operator(kavach): Operator, tenant: Path<String>) -> Handl
 
 /// `POST /v1/tenants/{tenant}/keys`
 pub async fn create_key(Operator(kavach): Operator, (tenant, new): (Path<String>, Once<NewKey>)) -> HandlerResult {
-    let (kavach, new) = new.of(kavach);
-    let made = kavach.tenants().create_key(TenantRef::parse(&tenant), &new.name).await?;
-    responses::json(note_repeat(&kavach, HttpResponse::Created()), &KeyJson::new(made.key, Some(&made.secret)))
+    let (kavach, NewKey { name, role, expires_at }) = new.of(kavach);
+    let expires_at = expires_at.map(|text| Timestamp::parse("expiresAt", &text)).transpose()?;
+    let made = kavach.tenants().create_key(TenantRef::parse(&tenant), &name, role, expires_at).await?;
+    responses::json(note_repeat(&kavach, HttpResponse::Created()), &KeyJson::made(made.key, &made.secret))
 }
 
 /// `GET /v1/tenants/{tenant}/keys`
-pub async fn keys(Admin(kavach): Admin, tenant: Path<String>) -> HandlerResult {
+pub async fn keys(Viewer(kavach): Viewer, tenant: Path<String>) -> HandlerResult {
     let keys = kavach.tenants().keys(TenantRef::parse(&tenant)).await?;
-    responses::json(HttpResponse::Ok(), &keys.into_iter().map(|key| KeyJson::new(key, None)).collect::<Vec<_>>())
+    responses::json(HttpResponse::Ok(), &keys.into_iter().map(KeyJson::listed).collect::<Vec<_>>())
+}
+
+/// `PATCH /v1/tenants/{tenant}/keys/{id}`
+pub async fn update_key(
+    Operator(kavach): Operator,
+    (path, Body(patch)): (Path<(String, String)>, Body<KeyPatch>),
+) -> HandlerResult {
+    let (tenant, key) = path.into_inner();
+    let changed = kavach.tenants().update_key(TenantRef::parse(&tenant), &key, patch).await?;
+    responses::json(HttpResponse::Ok(), &KeyJson::listed(changed))
 }
 
 /// `DELETE /v1/tenants/{tenant}/keys/{id}`

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::auth::Admin;
+use super::auth::Reporter;
 use super::error::HandlerResult;
 use super::idempotency::{Once, note_repeat};
 use super::policies::read_cost;
@@ -36,7 +36,7 @@ pub struct UsageBody {
 }
 
 /// `POST /v1/usage`
-pub async fn report(Admin(kavach): Admin, body: Once<UsageBody>) -> HandlerResult {
+pub async fn report(Reporter(kavach): Reporter, body: Once<UsageBody>) -> HandlerResult {
     let (kavach, body) = body.of(kavach);
     let cost = read_cost(body.tokens_cost.as_deref())?;
     let answer = kavach.report_usage(&body.agent_id, cost, body.calls, body.audit_id.as_deref()).await?;

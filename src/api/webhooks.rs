@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web::Path};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::auth::Admin;
+use super::auth::{Admin, Viewer};
 use super::error::HandlerResult;
 use super::idempotency::{Once, OnceWithoutBody, note_repeat};
 use super::input::{Body, Query, Reason, page};
@@ -120,7 +120,10 @@ pub async fn create(Admin(kavach): Admin, new: Once<NewWebhook>) -> HandlerResul
 }
 
 /// `GET /v1/webhooks`
-pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Query<WebhookQuery>)) -> HandlerResult {
+pub async fn list(
+    Viewer(kavach): Viewer,
+    (request, Query(query)): (HttpRequest, Query<WebhookQuery>),
+) -> HandlerResult {
     let WebhookQuery { tenant_id, limit, cursor } = query;
     let tenant = tenant_id.as_deref().map(TenantRef::parse);
     let webhooks = kavach.webhooks().list(tenant, page(limit, cursor)?).await?;
@@ -128,7 +131,7 @@ pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Q
 }
 
 /// `GET /v1/webhooks/{id}`
-pub async fn get(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
+pub async fn get(Viewer(kavach): Viewer, id: Path<String>) -> HandlerResult {
     responses::json(HttpResponse::Ok(), &WebhookJson::from(kavach.webhooks().get(&id).await?))
 }
 
@@ -159,7 +162,7 @@ pub async fn test(Admin(kavach): Admin, (id, once): (Path<String>, OnceWithoutBo
 
 /// `GET /v1/webhooks/{id}/deliveries`
 pub async fn deliveries(
-    Admin(kavach): Admin,
+    Viewer(kavach): Viewer,
     (id, request, Query(query)): (Path<String>, HttpRequest, Query<DeliveryQuery>),
 ) -> HandlerResult {
     let DeliveryQuery { status, limit, cursor } = query;

@@ -53,7 +53,7 @@ export async function agent({ parts, signal, refresh }) {
     toast(`${found.name} is revoked`);
     await refresh();
   });
-  const usable = found.status !== "revoked";
+  const changeable = session.mayManage && found.status !== "revoked";
   const [own, lent] = [effective.filter((one) => one.source === "own"), effective.filter((one) => one.source !== "own")];
 
   return [
@@ -62,7 +62,7 @@ export async function agent({ parts, signal, refresh }) {
       marks: [badge(found.status)],
       actions: [
         h("a", { class: "button", href: whyLink }, "Why?"),
-        usable && button("Edit", edit), usable && button("Rotate token", rotate), usable && button("Revoke", revoke, { kind: "danger" }),
+        changeable && button("Edit", edit), changeable && button("Rotate token", rotate), changeable && button("Revoke", revoke, { kind: "danger" }),
       ],
     }),
     h("div", { class: "grid" },
@@ -71,7 +71,7 @@ export async function agent({ parts, signal, refresh }) {
         fact("Last active", ago(found.lastActiveAt)), fact("Cost this month", spent), fact("Created", ago(found.createdAt)), fact("Ends", found.expiresAt ? ago(found.expiresAt) : "never"), Object.keys(found.labels).length > 0 && fact("Labels", labelText(found.labels))),
       found.metadata && Object.keys(found.metadata).length > 0 && h("details", {}, h("summary", { class: "small muted" }, "Metadata"), h("pre", {}, JSON.stringify(found.metadata, null, 2))))),
       h("div", { class: "w8 stack" },
-        card("May do", { kind: "flush" }, own.length ? own.map((one) => permissionRow(one)) : lent.length ? h("p", { class: "perm-row muted" }, "Nothing of its own; only what is lent to it.") : empty("skip", "Nothing of its own", "Without a permission every call is denied.", usable && button("Add permissions", edit))),
+        card("May do", { kind: "flush" }, own.length ? own.map((one) => permissionRow(one)) : lent.length ? h("p", { class: "perm-row muted" }, "Nothing of its own; only what is lent to it.") : empty("skip", "Nothing of its own", "Without a permission every call is denied.", changeable && button("Add permissions", edit))),
         lent.length > 0 && card("Lent by other agents", { kind: "flush" }, lent.map((one) => permissionRow(one, h("div", { class: "small muted" }, "from ", agentLink(one.fromAgent), one.held === false && h("span", { class: "warn" }, " · the grantor does not hold all of it now"))))),
         holds.items.length > 0 && card("Open holds", { kind: "flush", id: "holds" }, holdTable(holds.items, refresh),
           holds.next && h("p", { class: "perm-row small muted" }, `The oldest ${MOST_HOLDS} are shown; GET /v1/holds has all.`)),
@@ -98,6 +98,6 @@ function holdTable(holds, refresh) {
     ["Ends", (hold) => ago(hold.until)],
     ["Decision", (hold) => h("a", { href: `#/audit/${hold.auditId}`, "aria-label": `Show the decision that holds ${hold.tokensCost}` }, "Show")],
     ["Held", (hold) => cost(hold.tokensCost, digits), "num"],
-    ["", (hold) => button("Release", () => release(hold), { kind: "small-button", label: `Release the hold of ${hold.tokensCost}` }), "actions"],
+    ["", (hold) => session.mayManage && button("Release", () => release(hold), { kind: "small-button", label: `Release the hold of ${hold.tokensCost}` }), "actions"],
   ], holds, { label: "Open holds", row: (hold) => ({ "data-id": hold.auditId }) });
 }

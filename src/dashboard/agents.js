@@ -26,7 +26,7 @@ export async function agents({ query, signal }) {
     field("Type", "type", { value: given.type, onchange: goto, options: [["", "Any"], ...TYPES] }),
     field("Owner", "userId", { value: given.userId, onchange: goto, "data-search": "" }));
   return [
-    pageHead("Agents", { actions: [h("a", { class: "button primary", href: withQuery("#/agents/new", { tenantId: given.tenantId }) }, "New agent")] }),
+    pageHead("Agents", { actions: [session.mayManage && h("a", { class: "button primary", href: withQuery("#/agents/new", { tenantId: given.tenantId }) }, "New agent")] }),
     h("div", { class: "stack" }, filters, await agentTable(given, signal, { showTenant: session.isOperator && !given.tenantId })),
   ];
 }
@@ -38,7 +38,7 @@ export async function agentTable(filter, signal, { showTenant = true } = {}) {
     const narrowed = filter.status || filter.type || filter.userId;
     return h("div", { class: "card" }, narrowed
       ? empty("agents", "No agents match", "Change the filters to see more.", h("a", { class: "button", href: withQuery("#/agents", { tenantId: filter.tenantId }) }, "Clear the filters"))
-      : empty("agents", "No agent yet", "An agent is what asks for decisions. Create one, say what it may do, and give its token to the service that runs it.", h("a", { class: "button primary", href: withQuery("#/agents/new", { tenantId: filter.tenantId }) }, "Create an agent")));
+      : empty("agents", "No agent yet", "An agent is what asks for decisions. Create one, say what it may do, and give its token to the service that runs it.", session.mayManage && h("a", { class: "button primary", href: withQuery("#/agents/new", { tenantId: filter.tenantId }) }, "Create an agent")));
   }
   // It may take longer than the list.
   const costs = costsThisMonth(filter.tenantId, signal);

@@ -14,13 +14,17 @@ export class Problem extends Error {
 }
 
 export const session = {
-  /** Who signed in: `{kind: "operator"}` or `{kind: "tenantKey", tenant, keyId}`. */
+  /** Who signed in: `{kind: "operator", role, keyId}` or `{kind: "tenantKey", role, keyId, tenant}`. */
   who: null,
   /** Called when the key turns out to be no good. */
   onlost: () => {},
   get key() { return sessionStorage.getItem(KEY); },
   set key(text) { text === null ? sessionStorage.removeItem(KEY) : sessionStorage.setItem(KEY, text); },
   get isOperator() { return this.who?.kind === "operator"; },
+  /** Whether the key may change what a tenant has. What it may not do is not offered; the server refuses it anyway. */
+  get mayManage() { return this.who?.role === "admin"; },
+  /** Whether it may change what belongs to the server: tenants, their settings, keys. */
+  get mayOperate() { return this.isOperator && this.mayManage; },
 };
 
 /** Drops the answer to a call if its key is no longer the one that is signed in. */

@@ -14,6 +14,7 @@ import { audit, auditEntry } from "./audit.js";
 import { spend } from "./spend.js";
 import { invoice } from "./invoice.js";
 import { why } from "./why.js";
+import { operatorKeys } from "./keys.js";
 import { forgetAll } from "./names.js";
 
 const THEME = "kavach.theme";
@@ -34,12 +35,13 @@ const PAGES = [
   ["spend", spend],
   ["invoice/{}/{}", invoice],
   ["why", why],
+  ["keys", operatorKeys],
 ];
 
 /** The places that the navigation leads to: `[address, name, icon, key behind g]`. */
 function places() {
   const own = session.isOperator ? ["#/tenants", "Tenants", "tenants", "t"] : [`#/tenants/${session.who.tenant.slug}`, session.who.tenant.name, "tenants", "t"];
-  return [["#/overview", "Overview", "overview", "o"], own, ["#/agents", "Agents", "agents", "a"], ["#/spend", "Spend", "spend", "s"], ["#/audit", "Audit", "audit", "u"], ["#/why", "Why?", "why", "w"]];
+  return [["#/overview", "Overview", "overview", "o"], own, ["#/agents", "Agents", "agents", "a"], ["#/spend", "Spend", "spend", "s"], ["#/audit", "Audit", "audit", "u"], ["#/why", "Why?", "why", "w"], ...(session.isOperator ? [["#/keys", "Keys", "keys", "k"]] : [])];
 }
 
 function decoded(part) {
@@ -122,7 +124,7 @@ function signIn(problem) {
   document.title = "Sign in · Kavach";
   const content = [
     h("div", { class: "brand" }, h("img", { src: "/assets/icon.svg", alt: "" }), h("h1", {}, "Kavach")),
-    h("p", { class: "muted" }, "Sign in with the operator key that the first start printed, or with a tenant key. It is kept in this tab only."),
+    h("p", { class: "muted" }, "Sign in with an operator key, such as the one that the first start printed, or with a tenant key. It is kept in this tab only."),
     field("Operator or tenant key", "key", { type: "password", autocomplete: "off", placeholder: "kvo_… or kvt_…" }),
   ];
   const element = form(content, "Sign in", async (entered) => {
@@ -173,7 +175,7 @@ function frame() {
     h("a", { class: "brand", href: "#/overview" }, h("img", { src: "/assets/icon.svg", alt: "" }), "Kavach"),
     nav,
     h("div", { class: "side-foot" },
-      h("div", { class: "who", title: who.tenant?.name }, who.kind === "operator" ? "Operator" : `Key of ${who.tenant.name}`),
+      h("div", { class: "who", title: who.tenant?.name }, `${who.kind === "operator" ? "Operator" : `Key of ${who.tenant.name}`}${who.role === "admin" ? "" : `, ${who.role}`}`),
       h("button", { type: "button", class: "quiet", "aria-label": "Search", title: "Search (Ctrl K)", onclick: () => palette(places()) }, icon("search"), h("span", { class: "wide-only" }, "Search")),
       h("button", { type: "button", class: "quiet", "aria-label": "Light or dark", title: "Light or dark", onclick: toggleTheme }, icon("theme"), h("span", { class: "wide-only" }, "Theme")),
       h("a", { class: "button quiet", href: "/docs", "aria-label": "API", title: "The API to read and to try" }, icon("book"), h("span", { class: "wide-only" }, "API")),

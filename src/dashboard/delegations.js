@@ -1,7 +1,7 @@
 // Who lends permissions to whom, as a graph and as a list.
 
 import { h } from "./dom.js";
-import { all, post, remove, withQuery } from "./api.js";
+import { session, all, post, remove, withQuery } from "./api.js";
 import { card, table, badge, empty, ago, button, confirm, toast } from "./ui.js";
 import { field, agentField, formDialog, text, number, time } from "./forms.js";
 import { graph } from "./charts.js";
@@ -16,9 +16,9 @@ export async function delegationView(tenant, { refresh }) {
   const [links, agents] = await Promise.all([all(withQuery("/v1/delegations", { tenantId: tenant, limit: 1000 }), 2000), all(withQuery("/v1/agents", { tenantId: tenant, limit: 1000 }), 5000)]);
   remember(agents);
   const names = new Map(agents.map((agent) => [agent.id, agent]));
-  const create = () => button("Delegate", () => delegate(tenant, refresh), { kind: "primary", glyph: "plus" });
+  const create = () => session.mayManage && button("Delegate", () => delegate(tenant, refresh), { kind: "primary", glyph: "plus" });
   if (!links.length) {
-    return h("div", { class: "card" }, empty("agents", "No delegation yet", agents.length < 2 ? "An agent can lend what it may do to another one. Create two agents first." : "An agent can lend what it may do to another one, never more than it holds. Revoking a link ends all that depend on it.", agents.length < 2 ? h("a", { class: "button", href: `#/agents/new?tenantId=${tenant}` }, "Create an agent") : create()));
+    return h("div", { class: "card" }, empty("agents", "No delegation yet", agents.length < 2 ? "An agent can lend what it may do to another one. Create two agents first." : "An agent can lend what it may do to another one, never more than it holds. Revoking a link ends all that depend on it.", agents.length < 2 ? session.mayManage && h("a", { class: "button", href: `#/agents/new?tenantId=${tenant}` }, "Create an agent") : create()));
   }
   const alive = links.filter((link) => link.status === "active");
   const live = alive.slice(0, MOST_DRAWN);
@@ -43,7 +43,7 @@ export async function delegationView(tenant, { refresh }) {
       ["Depth", (link) => `${link.depth} of ${link.maxDepth}`],
       ["Ends", (link) => (link.expiresAt ? ago(link.expiresAt) : "never")],
       ["Status", (link) => badge(link.status)],
-      ["", (link) => link.status === "active" && revoke(link), "actions"],
+      ["", (link) => session.mayManage && link.status === "active" && revoke(link), "actions"],
     ], links, { label: "Delegations" })));
 }
 

@@ -58,6 +58,7 @@ pub const ASSETS: &[Asset] = &[
     asset!(JS, "policies.js"),
     asset!(JS, "delegations.js"),
     asset!(JS, "webhooks.js"),
+    asset!(JS, "keys.js"),
     asset!(JS, "agents.js"),
     asset!(JS, "agent.js"),
     asset!(JS, "audit.js"),

@@ -106,7 +106,7 @@ function share(part) {
 
 function slowest(tenants) {
   if (!tenants.length) {
-    return empty("overview", "No calls in the last 5 minutes", "Once an agent asks for a decision, its tenant's time in the server is here.", h("a", { class: "button", href: "#/agents/new" }, "Create an agent"));
+    return empty("overview", "No calls in the last 5 minutes", "Once an agent asks for a decision, its tenant's time in the server is here.", session.mayManage && h("a", { class: "button", href: "#/agents/new" }, "Create an agent"));
   }
   const most = Math.max(...tenants.map((one) => one.p99Ms));
   return table([

@@ -1,7 +1,7 @@
 // Budgets: how much of each is used, and when it resets.
 
 import { h } from "./dom.js";
-import { all, post, patch, remove, withQuery } from "./api.js";
+import { session, all, post, patch, remove, withQuery } from "./api.js";
 import { budgetBadge, empty, button, confirm, toast, bar } from "./ui.js";
 import { UTC, field, agentField, formDialog, readLabels, text, time, zoneField } from "./forms.js";
 import { amount, count, labelText, meters, secondsUntil, span, shortId } from "./format.js";
@@ -55,7 +55,7 @@ export function terms(policy) {
 /** A tenant's policies with what can be done about them. */
 export async function policyCards({ tenant, refresh }) {
   const policies = await all(withQuery("/v1/policies", { tenantId: tenant, limit: MOST }), MOST);
-  const create = () => button("New policy", () => editPolicy({ tenant, refresh }), { kind: "primary", glyph: "plus" });
+  const create = () => session.mayManage && button("New policy", () => editPolicy({ tenant, refresh }), { kind: "primary", glyph: "plus" });
   if (!policies.length) {
     return h("div", { class: "card" }, empty("overview", "No budget yet", "A policy limits calls or cost of a tenant, an owner or one agent by hour, day, week, month or in all, and says what happens when a limit is used up.", create()));
   }
@@ -71,7 +71,7 @@ function policyCard(policy, tenant, refresh) {
     h("div", { class: "row apart" }, h("h2", { class: "wrap" }, scope(policy)), h("span", { class: "row" }, h("span", { class: "badge plain" }, policy.action), budgetBadge(policy, Math.max(0, ...meters(policy).map((meter) => meter.share))))),
     terms(policy),
     policyMeters(policy),
-    h("div", { class: "row" },
+    session.mayManage && h("div", { class: "row" },
       button("Edit", () => editPolicy({ tenant, policy, refresh }), { kind: "small-button" }),
       button(disabled ? "Enable" : "Disable", async () => { await patch(path, { status: disabled ? "active" : "disabled" }); await done(disabled ? "The policy is on" : "The policy is off"); }, { kind: "small-button" }),
       button("Reset", () => confirm("Reset what is used?", "All its counts start at zero again. The audit trail keeps every call.", "Reset", async () => { await post(`${path}/reset`, { period: "all" }); await done("The counts start at zero"); }, { danger: false }), { kind: "small-button" }),

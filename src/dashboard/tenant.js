@@ -1,8 +1,8 @@
 // One tenant: its agents, budgets, delegations, webhooks, keys, trail and settings.
 
 import { h } from "./dom.js";
-import { session, get, post, remove, withQuery } from "./api.js";
-import { pageHead, badge, table, empty, ago, button, confirm, toast, revealSecret, card } from "./ui.js";
+import { session, get, remove, withQuery } from "./api.js";
+import { pageHead, badge, button, toast, card } from "./ui.js";
 import { field, form, formDialog, text } from "./forms.js";
 import { settingsFields, saveTenant, statusButton } from "./tenants.js";
 import { agentTable } from "./agents.js";
@@ -11,8 +11,9 @@ import { delegationView } from "./delegations.js";
 import { auditView } from "./audit.js";
 import { monthOf } from "./spend-report.js";
 import { webhookCards } from "./webhooks.js";
+import { tenantKeys } from "./keys.js";
 
-const TABS = [["agents", "Agents", agentsTab], ["policies", "Policies", policiesTab], ["delegations", "Delegations", delegationsTab], ["webhooks", "Webhooks", webhooksTab], ["keys", "Keys", keysTab], ["audit", "Audit", auditTab], ["settings", "Settings", settingsTab]];
+const TABS = [["agents", "Agents", agentsTab], ["policies", "Policies", policiesTab], ["delegations", "Delegations", delegationsTab], ["webhooks", "Webhooks", webhooksTab], ["keys", "Keys", tenantKeys], ["audit", "Audit", auditTab], ["settings", "Settings", settingsTab]];
 
 export async function tenant(ctx) {
   const [, ref, chosen = "agents"] = ctx.parts;
@@ -25,7 +26,7 @@ export async function tenant(ctx) {
     pageHead(found.name, {
       crumb: session.isOperator ? h("a", { href: "#/tenants" }, "Tenants") : "Your tenant",
       marks: [badge(found.status)],
-      actions: [session.isOperator && found.id !== null && statusButton(found, ctx.refresh, ""), h("a", { class: "button", href: `#/overview?tenantId=${found.slug}` }, "Figures"), h("a", { class: "button", href: `#/invoice/${found.slug}/${monthOf()}` }, "Invoice"), h("a", { class: "button primary", href: `#/agents/new?tenantId=${found.slug}` }, "New agent")],
+      actions: [session.mayOperate && found.id !== null && statusButton(found, ctx.refresh, ""), h("a", { class: "button", href: `#/overview?tenantId=${found.slug}` }, "Figures"), h("a", { class: "button", href: `#/invoice/${found.slug}/${monthOf()}` }, "Invoice"), session.mayManage && h("a", { class: "button primary", href: `#/agents/new?tenantId=${found.slug}` }, "New agent")],
     }),
     found.status === "suspended" && h("p", { class: "notice" }, "Suspended: every call of its agents is denied until it is active again. Its data can still be read and changed."),
     tabs, content];
@@ -51,31 +52,9 @@ async function auditTab(found, ctx) {
   return auditView({ ...ctx, tenant: found.slug });
 }
 
-async function keysTab(found, { refresh }) {
-  const keys = await get(`/v1/tenants/${found.slug}/keys`);
-  const create = () => button("New key", () => formDialog("New tenant key", "Create key", field("Name", "name", { placeholder: "billing service", hint: "What will use it, so that you know which one to revoke later." }), async (entered) => {
-    const made = await post(`/v1/tenants/${found.slug}/keys`, { name: text(entered, "name") });
-    revealSecret("The new key", "key", made.key, `It may do for ${found.name} what a tenant key may, and nothing for other tenants.`, refresh);
-  }), { kind: "primary", glyph: "plus" });
-  const revoke = (key) => button("Revoke", () => confirm(`Revoke the key ${key.name}?`, "Whoever still uses it is refused from then on. This can't be undone.", "Revoke", async () => {
-    await remove(`/v1/tenants/${found.slug}/keys/${key.id}`);
-    toast(`The key ${key.name} is revoked`);
-    await refresh();
-  }), { kind: "small-button danger", label: `Revoke ${key.name}` });
-  if (!keys.length) {
-    return h("div", { class: "card" }, empty("agents", "No key yet", session.isOperator ? "A tenant key lets the tenant's own services manage its agents, ask for decisions and read its trail." : "An operator can make keys for this tenant.", session.isOperator ? create() : null));
-  }
-  return h("div", { class: "stack" }, session.isOperator && h("div", { class: "row" }, create()), h("div", { class: "card flush" }, table([
-    ["Name", (key) => [key.name, key.id === session.who.keyId && h("span", { class: "badge plain" }, "this one")]],
-    ["Begins with", (key) => h("code", {}, key.prefix, "…")],
-    ["Created", (key) => ago(key.createdAt)],
-    ["", (key) => session.isOperator && revoke(key), "actions"],
-  ], keys, { label: "Tenant keys" })));
-}
-
 async function settingsTab(found, { refresh }) {
   const { settings } = found;
-  if (!session.isOperator) {
+  if (!session.mayOperate) {
     const fact = (label, value) => h("div", {}, h("dt", {}, label), h("dd", {}, value));
     return card("Settings", {}, h("dl", { class: "facts" },
       fact("Agents at most", settings.maxAgents ?? "no limit"),
@@ -83,7 +62,7 @@ async function settingsTab(found, { refresh }) {
       fact("Audit kept", settings.auditRetentionDays ? `${settings.auditRetentionDays} days` : "for ever"),
       fact("Types its agents may have", settings.allowedAgentTypes?.join(", ") ?? "all"),
       fact("Id", h("code", {}, found.id ?? "default"))),
-    h("p", { class: "muted small" }, "An operator changes these."));
+    h("p", { class: "muted small" }, session.isOperator ? "An operator with the role admin changes these." : "An operator changes these."));
   }
   const fields = [found.id !== null && field("Name", "name", { value: found.name }), settingsFields(settings)];
   const edit = card("Settings", { side: h("code", { class: "small muted wrap" }, found.id ?? "default") }, form(fields, "Save", async (entered) => {

@@ -18,7 +18,7 @@ export async function tenants({ signal, refresh }) {
     return h("div");
   }
   const [items, fallback] = await Promise.all([all("/v1/tenants?limit=1000"), get("/v1/tenants/default", { signal })]);
-  const create = () => button("New tenant", () => createTenant(), { kind: "primary", glyph: "plus" });
+  const create = () => session.mayOperate && button("New tenant", () => createTenant(), { kind: "primary", glyph: "plus" });
   const search = h("input", { type: "search", "data-search": "", "aria-label": "Find a tenant", placeholder: "Find a tenant  /", autocomplete: "off", oninput: () => draw() });
   const columns = [
     ["Name", (one) => h("a", { href: `#/tenants/${one.slug}` }, one.name)],
@@ -27,7 +27,7 @@ export async function tenants({ signal, refresh }) {
     ["Agents at most", (one) => one.settings.maxAgents ?? "no limit"],
     ["Audit kept", (one) => (one.settings.auditRetentionDays ? `${one.settings.auditRetentionDays} days` : "for ever")],
     ["Created", (one) => ago(one.createdAt)],
-    ["", (one) => (one.id === null ? "" : statusButton(one, refresh)), "actions"],
+    ["", (one) => (one.id === null || !session.mayOperate ? "" : statusButton(one, refresh)), "actions"],
   ];
   const list = table(columns, [], { label: "Tenants" });
   const note = h("p", { class: "small muted", role: "status" });

@@ -137,7 +137,7 @@ export function tableRow(columns, item, props = {}) {
 
 /** What stands where there is nothing yet: what it would be, and what to do next. */
 export function empty(glyph, title, text, ...actions) {
-  return h("div", { class: "empty" }, icon(glyph), h("h2", {}, title), h("p", {}, text), actions.length > 0 && h("div", { class: "row" }, actions));
+  return h("div", { class: "empty" }, icon(glyph), h("h2", {}, title), h("p", {}, text), actions.some(Boolean) && h("div", { class: "row" }, actions));
 }
 
 /** A card with a heading. */

@@ -1,7 +1,7 @@
 // Webhooks of a tenant: where its messages go, what waits, and what became of them.
 
 import { h } from "./dom.js";
-import { all, get, post, patch, remove, withQuery } from "./api.js";
+import { session, all, get, post, patch, remove, withQuery } from "./api.js";
 import { table, badge, empty, ago, button, confirm, toast, revealSecret, dialog } from "./ui.js";
 import { field, formDialog, text } from "./forms.js";
 import { count, shortId } from "./format.js";
@@ -13,7 +13,7 @@ const MOST = 100;
 /** A tenant's webhooks with what can be done about them. */
 export async function webhookCards({ tenant, refresh }) {
   const webhooks = await all(withQuery("/v1/webhooks", { tenantId: tenant }));
-  const create = () => button("New webhook", () => editWebhook({ tenant, refresh }), { kind: "primary", glyph: "plus" });
+  const create = () => session.mayManage && button("New webhook", () => editWebhook({ tenant, refresh }), { kind: "primary", glyph: "plus" });
   if (!webhooks.length) {
     return h("div", { class: "card" }, empty("audit", "No webhook yet", "A webhook tells an endpoint of yours, or a Slack channel, what happens in this tenant: a budget that is nearly used up, an agent that is revoked, a policy that changed.", create()));
   }
@@ -36,12 +36,14 @@ function webhookCard(webhook, tenant, refresh) {
       fact("Last", webhook.lastOutcome ? [`${webhook.lastOutcome} `, ago(webhook.lastOutcomeAt)] : "nothing sent yet")),
     webhook.lastProblem && h("p", { class: "notice small" }, `${webhook.lastOutcome === "failed" ? "The last attempt failed, and comes again" : "The last message was given up"}: ${webhook.lastProblem}`),
     h("div", { class: "row" },
-      button("Send a test", async () => { await post(`${path}/test`, {}); toast("The test is on its way"); await showDeliveries(webhook, refresh); }, { kind: "small-button" }),
+      session.mayManage && button("Send a test", async () => { await post(`${path}/test`, {}); toast("The test is on its way"); await showDeliveries(webhook, refresh); }, { kind: "small-button" }),
       button("Messages", () => showDeliveries(webhook, refresh), { kind: "small-button" }),
-      button("Edit", () => editWebhook({ tenant, webhook, refresh }), { kind: "small-button" }),
-      button(disabled ? "Enable" : "Disable", async () => { await patch(path, { status: disabled ? "active" : "disabled" }); await done(disabled ? "The webhook is on" : "The webhook is off"); }, { kind: "small-button" }),
-      button("New secret", () => confirm("Make a new secret?", "For a day, messages are signed with the old one too. Change the endpoint until then.", "New secret", async () => { revealSecret("The new secret", "secret", (await post(`${path}/rotate`, {})).secret, "Give it to the library that checks the signatures.", refresh); }, { danger: false }), { kind: "small-button" }),
-      button("Delete", () => confirm("Delete this webhook?", "What waits for it is not sent.", "Delete", async () => { await remove(path); await done("The webhook is deleted"); }), { kind: "small-button danger" })),
+      session.mayManage && [
+        button("Edit", () => editWebhook({ tenant, webhook, refresh }), { kind: "small-button" }),
+        button(disabled ? "Enable" : "Disable", async () => { await patch(path, { status: disabled ? "active" : "disabled" }); await done(disabled ? "The webhook is on" : "The webhook is off"); }, { kind: "small-button" }),
+        button("New secret", () => confirm("Make a new secret?", "For a day, messages are signed with the old one too. Change the endpoint until then.", "New secret", async () => { revealSecret("The new secret", "secret", (await post(`${path}/rotate`, {})).secret, "Give it to the library that checks the signatures.", refresh); }, { danger: false }), { kind: "small-button" }),
+        button("Delete", () => confirm("Delete this webhook?", "What waits for it is not sent.", "Delete", async () => { await remove(path); await done("The webhook is deleted"); }), { kind: "small-button danger" }),
+      ]),
     h("span", { class: "small muted mono", title: webhook.id }, shortId(webhook.id)));
 }
 
@@ -61,7 +63,7 @@ async function showDeliveries(webhook, refresh) {
         ["Status", (delivery) => badge(delivery.status)],
         ["Answer", (delivery) => delivery.problem ?? delivery.httpStatus ?? "–", "wrap"],
         ["Happened", (delivery) => ago(delivery.createdAt)],
-        ["", (delivery) => delivery.status !== "pending" && again(delivery), "actions"],
+        ["", (delivery) => session.mayManage && delivery.status !== "pending" && again(delivery), "actions"],
       ], deliveries, { label: "Messages" }) : h("p", { class: "muted" }, "Nothing was sent yet."),
       deliveries.length >= MOST && h("span", { class: "small muted" }, `The newest ${MOST} are shown; the API has all.`));
     return [shown, h("div", { class: "foot" }, button("Close", () => { close(); return refresh(); }, { kind: "primary" }))];

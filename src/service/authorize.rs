@@ -7,14 +7,15 @@ use tokio::sync::oneshot;
 
 use super::kavach::Kavach;
 use super::repeats::keys_of;
-use super::tenant_access::{agent_may_not, invalid_token};
+use super::tenant_access::invalid_token;
 use super::tenant_calls::{not_sent, unreachable};
 use crate::actors::messages::{AuthorizeMany, Explain, Explanation};
 use crate::actors::worker_channels::Authorize;
 use crate::actors::{Route, Unreachable, worker_channels};
 use crate::domain::decision::request::Asked;
 use crate::domain::idempotency::key::RequestKey;
-use crate::domain::{Code, Credential, Decision, Error, Request, TenantId, TenantRef, TenantTag};
+use crate::domain::tenant::right::agent_may_not;
+use crate::domain::{Code, Credential, Decision, Error, Request, Right, TenantId, TenantRef, TenantTag};
 use crate::measure::count;
 
 /// Where the decision arrives.
@@ -68,6 +69,7 @@ impl Kavach {
                 None => decided,
             };
         };
+        self.check_operator_role(Right::Decide)?;
         if let Some(route) = self.tenant_of_agent(request.agent)? {
             match self.decided(&route, request.clone(), received, true).await {
                 Err(error) if error.code() == Code::AgentNotFound => {}
@@ -123,7 +125,7 @@ impl Kavach {
         if !matches!(credential, Credential::Operator(_)) {
             return self.authorize_own(requests, None, received).await;
         }
-        self.check_operator_key()?;
+        self.check_operator(Right::Decide)?;
         self.check_phase()?;
         let mut decisions: Vec<Option<Decision>> = vec![None; requests.len()];
         let mut by_tenant: BTreeMap<TenantTag, Vec<usize>> = BTreeMap::new();
@@ -224,7 +226,7 @@ impl Kavach {
         if !matches!(self.credential, Credential::Operator(_)) {
             return self.authorize_own(requests, Some(until), received).await;
         }
-        self.check_operator_key()?;
+        self.check_operator(Right::Decide)?;
         self.check_phase()?;
         let mut decisions = Vec::new();
         // Each may belong to another tenant.

@@ -18,7 +18,7 @@ use crate::domain::instance::lease::Ask;
 use crate::domain::instance::prospect::{Foreseen, Outlook, Prospect};
 use crate::domain::instance::published::InstanceSet;
 use crate::domain::instance::slice_check::Drained;
-use crate::domain::{AgentId, Code, Credential, Error, PolicyId, Tenant, TenantId, Timestamp};
+use crate::domain::{AgentId, Code, Credential, Error, PolicyId, Right, Tenant, TenantId, Timestamp};
 
 /// How long a check waits for tenants to tell what they hold, as a recall does.
 const TELL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -119,7 +119,7 @@ impl Kavach {
             let outlooks = agent.map(|agent| tenant.outlooks(agent, call.as_call(), cost, now, &set));
             Ok((now, outlooks.unwrap_or_default()))
         };
-        let (now, outlooks) = self.inspect(route, look).await?;
+        let (now, outlooks) = self.inspect_with(Right::Ask, route, look).await?;
         let asks: Vec<_> = outlooks.iter().filter_map(|outlook| outlook.ask).collect();
         let mut foreseen = self.foresee(asks).await?.into_iter();
         let shows_amounts = matches!(self.credential, Credential::Operator(_));
@@ -154,7 +154,8 @@ impl Kavach {
             .into_iter()
             .filter_map(|tenant| {
                 let look = move |tenant: &Tenant, _| Ok(tenant.report_of(policy));
-                server.send(tenant, Visit::Scan, |reply| Inspect { credential, look, reply }).ok()
+                let right = Right::Read;
+                server.send(tenant, Visit::Scan, |reply| Inspect { credential, right, look, reply }).ok()
             })
             .collect();
         let (deadline, mut told) = (Instant::now() + TELL_TIMEOUT, Vec::with_capacity(asked.len()));

@@ -26,7 +26,7 @@ use crate::actors::messages::{Inspect, OpenAudit, RecordDelivery};
 use crate::domain::limits::MAX_WEBHOOKS;
 use crate::domain::webhook::WebhookProfile;
 use crate::domain::webhook::outbox::{DeliveryRecord, Outcome, WaitingMessage};
-use crate::domain::{AuditEntry, AuditId, Error, MessageId, Tenant, TenantId, WebhookId};
+use crate::domain::{AuditEntry, AuditId, Error, MessageId, Right, Tenant, TenantId, WebhookId};
 use crate::measure::count;
 use crate::webhooks::backoff::Backoff;
 use crate::webhooks::failing::FailedAttempt;
@@ -386,7 +386,8 @@ impl Courier {
     ) -> Result<Option<Vec<u8>>, Error> {
         let credential = self.kavach.credential;
         let route = Route { id: tenant, slug: None };
-        let trail = self.kavach.ask_one_of(None, &route, |reply| OpenAudit { credential, reply }).await?;
+        let trail =
+            self.kavach.ask_one_of(None, &route, |reply| OpenAudit { credential, right: Right::Read, reply }).await?;
         let (id, kind, format) =
             (AuditId::derive(message.at, message.seq, tenant.tag()), message.kind, profile.spec.format);
         let look = move || {
@@ -428,7 +429,7 @@ impl Courier {
         let credential = self.kavach.credential;
         let look = move |tenant: &Tenant, _| Ok(look(tenant));
         let route = Route { id: tenant, slug: None };
-        self.kavach.ask_one_of(None, &route, |reply| Inspect { credential, look, reply }).await
+        self.kavach.ask_one_of(None, &route, |reply| Inspect { credential, right: Right::Read, look, reply }).await
     }
 
     /// Waits, unless the server ends or somebody asks to try at once. Then it returns `true`.

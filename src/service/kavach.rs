@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::once_key::OnceKey;
 use crate::actors::Core;
-use crate::domain::author::Author;
+use crate::domain::author::{Author, By};
 use crate::domain::idempotency::key::RequestKey;
 use crate::domain::text::parse_name;
-use crate::domain::{Code, Credential, Error, Secret};
+use crate::domain::{Code, Credential, Error, OperatorCredential, Secret};
 use crate::measure::Measures;
 
 /// The server, acting for one caller. Clones are cheap.
@@ -25,13 +25,17 @@ pub struct Kavach {
 
 impl Kavach {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        let credential = Credential::Operator(core.operator);
+        let credential = Credential::Operator(OperatorCredential::of(core.operator));
         Self { core, credential, reason: None, author: None, once: None }
     }
 
     /// This server, acting for whoever presents `credential`. The credential is checked on every call, not here.
     #[must_use]
     pub fn acting_for(&self, credential: Credential) -> Self {
+        let credential = match credential {
+            Credential::Operator(operator) => Credential::Operator(self.identified(operator)),
+            other => other,
+        };
         Self { core: Arc::clone(&self.core), credential, reason: None, author: None, once: None }
     }
 
@@ -40,7 +44,12 @@ impl Kavach {
     /// # Errors
     /// `INVALID_FIELD` if the text would not be valid as a name.
     pub fn because(&self, reason: &str) -> Result<Self, Error> {
-        let reason = parse_name("reason", reason)?;
+        self.because_of("reason", reason)
+    }
+
+    /// The same with a reason that stands in that field.
+    pub(crate) fn because_of(&self, field: &str, reason: &str) -> Result<Self, Error> {
+        let reason = parse_name(field, reason)?;
         Ok(Self { reason: Some(reason.into()), ..self.clone() })
     }
 
@@ -63,8 +72,20 @@ impl Kavach {
         self.once.as_ref().is_some_and(|once| once.is_repeat())
     }
 
+    /// What the audit trail shows of the caller. A tenant knows the names of its own keys, and not of operators'.
     pub(super) fn author(&self) -> Option<Author> {
-        self.author.as_deref().cloned()
+        let author = self.author.as_deref().cloned();
+        let Credential::Operator(OperatorCredential { hash, key: Some(_) }) = &self.credential else { return author };
+        let key_name = self.core.operators.stored(hash).map(|key| key.name);
+        Some(Author { key_name, ..author.unwrap_or_default() })
+    }
+
+    /// Who makes the caller's changes, if it is an operator.
+    pub(super) fn operator(&self) -> By {
+        match self.credential {
+            Credential::Operator(OperatorCredential { key: Some((key, _)), .. }) => By::OperatorKey(key),
+            _ => By::Operator,
+        }
     }
 
     /// What the process measures about itself.

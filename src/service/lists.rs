@@ -12,7 +12,7 @@ use crate::actors::messages::Inspect;
 use crate::actors::reply::Reply;
 use crate::actors::{TenantActor, Visit};
 use crate::domain::text::quote;
-use crate::domain::{Code, Credential, Error, Tenant, TenantId, TenantRef, Timestamp};
+use crate::domain::{Code, Credential, Error, Right, Tenant, TenantId, TenantRef, Timestamp};
 use crate::store::CatalogRow;
 
 /// One page of a list, and where the next one starts.
@@ -195,7 +195,12 @@ impl Kavach {
             let mut gathered = Gathered::default();
             self.gather(&selection, &asked, &mut gathered, |reply| {
                 let look = look.clone();
-                Inspect { credential, look: move |tenant: &Tenant, now| Ok(look(tenant, now)), reply }
+                Inspect {
+                    credential,
+                    right: Right::Read,
+                    look: move |tenant: &Tenant, now| Ok(look(tenant, now)),
+                    reply,
+                }
             })
             .await?;
             items.extend(gathered.items.into_iter().flatten());

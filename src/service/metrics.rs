@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::kavach::Kavach;
 use super::tenant_counts::{CountedTenants, off_thread, tenant_memory};
 use crate::actors::{Core, Phase};
-use crate::domain::{Error, Timestamp};
+use crate::domain::{Error, Right, Timestamp};
 use crate::measure::Measures;
 use crate::measure::decision_stats::DecisionTotals;
 use crate::measure::metric_values::{MetricValues, TenantDecisions};
@@ -19,7 +19,7 @@ impl Kavach {
     /// # Errors
     /// `INVALID_TOKEN` for anyone but an operator.
     pub async fn metrics(&self) -> Result<Arc<MetricValues>, Error> {
-        self.check_operator()?;
+        self.check_operator(Right::Oversee)?;
         let mut last = self.core.measures.figures.lock().await;
         if let Some(figures) = last.current() {
             return Ok(figures);

@@ -13,6 +13,7 @@
 //! | changes and look-ups of one resource | `tenants`, `agents`, `delegations`, `policies`, `usage`, `holds` |
 //! | requests that came before with the same idempotency key | `repeats`; the key, `once_key` |
 //! | webhooks: their changes and look-ups; who sends their messages | `webhooks`; `courier` |
+//! | operators' keys; what a token is | `operator_keys`; `introspection` |
 //! | lists over several tenants, and their pages | `lists` |
 //! | the audit trail: queries, exports, live streams, checkpoints, spend reports | `audit` |
 //! | statistics for people, and metrics for a monitoring system; what both count | `stats`, `metrics`, `tenant_counts` |
@@ -29,10 +30,12 @@ mod delegations;
 mod fault_injection;
 mod health;
 mod holds;
+mod introspection;
 mod kavach;
 mod lists;
 mod metrics;
 mod once_key;
+mod operator_keys;
 mod policies;
 mod repeats;
 mod search;
@@ -56,6 +59,7 @@ pub use delegations::Delegations;
 pub use holds::{HoldFilter, Holds};
 pub use kavach::Kavach;
 pub use lists::{Page, PageRequest};
+pub use operator_keys::OperatorKeys;
 pub use policies::{AgentPolicies, Policies, PolicyFilter};
 pub use search::{SearchPage, SearchResult};
 pub use stats::{SlowTenant, Stats, TenantIdentity};

@@ -22,7 +22,7 @@ use crate::domain::idempotency::key::RequestKey;
 use crate::domain::instance::published::{InstancePolicy, InstanceSet};
 use crate::domain::permission::check_action;
 use crate::domain::permission::pattern::check_resource;
-use crate::domain::{AgentId, Code, Command, Credential, Error, PolicyId, Tenant, TenantRef, Timestamp};
+use crate::domain::{AgentId, Code, Command, Credential, Error, PolicyId, Right, Tenant, TenantRef, Timestamp};
 use crate::store::CatalogRow;
 
 /// Agents of a tenant that are counted at once: that takes a fraction of a millisecond.
@@ -70,7 +70,7 @@ impl Policies<'_> {
     /// tenant key that asks for one of the whole instance.
     pub async fn create(&self, new: NewPolicy) -> Result<PolicyView, Error> {
         if new.scope == PolicyScope::Instance {
-            self.0.check_operator()?;
+            self.0.check_operator(Right::Manage)?;
             let route = self.0.tenant_in_path(&TenantRef::Default)?;
             return self.0.execute_once(&route, CreatePolicy::parse(new)?).await?.ok_or_else(lost);
         }
@@ -256,7 +256,7 @@ impl Policies<'_> {
             Ok((tenant.check_budgets(agent, checked.as_call(), cost, now, &mut ()), views))
         };
         // First, so that who may not see the agent finds nothing out, not even whether there are instance policies.
-        let (own, policies) = self.0.inspect(&route, look).await?;
+        let (own, policies) = self.0.inspect_with(Right::Ask, &route, look).await?;
         let instance = match own.denied_by {
             // A call that its tenant's policies deny asks no others.
             Some(_) => Vec::new(),

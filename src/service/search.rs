@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::kavach::Kavach;
-use super::tenant_access::agent_may_not;
 use crate::actors::Route;
 use crate::actors::fair_semaphore::Turn;
 use crate::domain::decision::request::Asked;
 use crate::domain::decision::search::Candidates;
 use crate::domain::limits::{MAX_SEARCH_MICROS, SEARCH_STEP_MICROS};
-use crate::domain::{AgentId, Code, Credential, Error, Request, Tenant, Timestamp};
+use crate::domain::tenant::right::agent_may_not;
+use crate::domain::{AgentId, Code, Credential, Error, Request, Right, Tenant, Timestamp};
 
 /// Which page of the results to return.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,7 +176,7 @@ impl Kavach {
 
     fn check_searcher(&self) -> Result<(), Error> {
         match self.credential {
-            Credential::Operator(_) => self.check_operator_key(),
+            Credential::Operator(_) => self.check_operator(Right::Read),
             Credential::TenantKey(..) => Ok(()),
             Credential::AgentToken(..) => Err(agent_may_not()),
         }

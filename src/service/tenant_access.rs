@@ -6,7 +6,10 @@ use crate::actors::messages::Verify;
 use crate::actors::tenant_directory::unknown_tenant;
 use crate::actors::{Phase, Route};
 use crate::domain::tenant::Caller;
-use crate::domain::{Code, Credential, Error, TenantId, TenantRef, TenantTag};
+use crate::domain::tenant::right::agent_may_not;
+use crate::domain::{
+    Code, Credential, Error, KeyId, OperatorCredential, OperatorRole, Right, SecretHash, TenantId, TenantRef, TenantTag,
+};
 use crate::store::refusal::shutting_down;
 
 impl Kavach {
@@ -16,26 +19,66 @@ impl Kavach {
     /// `INVALID_TOKEN`, or the tenant can't answer.
     pub async fn authenticate(&self) -> Result<Caller, Error> {
         match self.credential {
-            Credential::Operator(_) => self.check_operator_key().map(|()| Caller::Operator),
+            Credential::Operator(operator) => self.check_operator_key().map(|()| operator.into()),
             credential @ (Credential::TenantKey(..) | Credential::AgentToken(..)) => {
                 self.ask(&self.own_tenant()?, |reply| Verify { credential, reply }).await
             }
         }
     }
 
+    /// Identifies the caller, who needs that right.
+    ///
+    /// # Errors
+    /// `FORBIDDEN`, whose sentence names the roles that have the right; those of [`Self::authenticate`].
+    pub async fn require(&self, right: Right) -> Result<Caller, Error> {
+        let caller = self.authenticate().await?;
+        caller.check(right).map(|()| caller)
+    }
+
+    /// What an operator presents, with the key that it is of those that were made over the API.
+    pub(super) fn identified(&self, operator: OperatorCredential) -> OperatorCredential {
+        if !self.core.operators.are_there() || self.core.operator.matches(&operator.hash) {
+            return OperatorCredential::of(operator.hash);
+        }
+        let now = self.core.clock.read().latest();
+        OperatorCredential { key: self.core.operators.find(&operator.hash, now), ..operator }
+    }
+
     pub(super) fn check_operator_key(&self) -> Result<(), Error> {
-        match &self.credential {
-            Credential::Operator(hash) if self.core.operator.matches(hash) => Ok(()),
+        let Credential::Operator(OperatorCredential { hash, key }) = &self.credential else {
+            return Err(invalid_token());
+        };
+        if key.is_none() && self.core.operator.matches(hash) { Ok(()) } else { self.check_made_key(hash, *key) }
+    }
+
+    /// Checks a key that is not the first operator's. Such a key may be revoked at any time.
+    fn check_made_key(&self, hash: &SecretHash, key: Option<(KeyId, OperatorRole)>) -> Result<(), Error> {
+        let found = self.core.operators.find(hash, self.core.clock.read().latest());
+        match (found, key) {
+            (Some(found), Some(key)) if found == key => Ok(()),
+            // It was read before the keys were.
+            (Some(_), None) => Err(keys_unknown()),
+            _ if !self.core.operators.are_known() => Err(keys_unknown()),
             _ => Err(invalid_token()),
         }
     }
 
-    /// Lets only operators through.
-    pub(super) fn check_operator(&self) -> Result<(), Error> {
+    /// Lets only operators with that right through.
+    pub(super) fn check_operator(&self, right: Right) -> Result<(), Error> {
         match self.credential {
-            Credential::Operator(_) => self.check_operator_key(),
+            Credential::Operator(_) => self.check_operator_key().and_then(|()| self.check_operator_role(right)),
             Credential::TenantKey(..) => Err(Error::new(Code::Forbidden, "this requires an operator key")),
             Credential::AgentToken(..) => Err(agent_may_not()),
+        }
+    }
+
+    /// Checks that an operator has that right. Whether the key is good is another question.
+    pub(super) fn check_operator_role(&self, right: Right) -> Result<(), Error> {
+        match self.credential {
+            Credential::Operator(OperatorCredential { key: Some((id, role)), .. }) => {
+                Caller::OperatorKey(id, role).check(right)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -110,7 +153,6 @@ pub(super) fn invalid_token() -> Error {
     Error::new(Code::InvalidToken, "the key or token is not valid")
 }
 
-/// The error for an agent token on a call that only keys may make.
-pub(super) fn agent_may_not() -> Error {
-    Error::new(Code::Forbidden, "an agent token may only ask for its own decisions")
+fn keys_unknown() -> Error {
+    Error::new(Code::NotReady, "the server has not read its operators' keys yet")
 }

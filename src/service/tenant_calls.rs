@@ -12,7 +12,7 @@ use crate::actors::reply::Reply;
 use crate::actors::tenant_directory::{Presence, unknown_tenant};
 use crate::actors::{Route, TenantActor, Unreachable, Visit};
 use crate::domain::idempotency::key::RequestKey;
-use crate::domain::{Code, Command, Credential, Error, Tenant, TenantId, TenantRef, Timestamp};
+use crate::domain::{Code, Command, Credential, Error, Right, Tenant, TenantId, TenantRef, Timestamp};
 
 impl Kavach {
     /// Has a tenant's actor execute a command, and waits until the change is recorded.
@@ -55,8 +55,18 @@ impl Kavach {
         route: &Route,
         look: impl FnOnce(&Tenant, Timestamp) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.inspect_with(Right::Read, route, look).await
+    }
+
+    /// The same for a caller who needs that right.
+    pub(super) async fn inspect_with<T: Send + 'static>(
+        &self,
+        right: Right,
+        route: &Route,
+        look: impl FnOnce(&Tenant, Timestamp) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let credential = self.credential;
-        self.ask(route, |reply| Inspect { credential, look, reply }).await
+        self.ask(route, |reply| Inspect { credential, right, look, reply }).await
     }
 
     /// Sends a message to a tenant's actor, and waits for the answer. A tenant that is not in memory is read first.

@@ -14,7 +14,7 @@ use crate::actors::{Core, Route, Visit};
 use crate::domain::agent::AgentCounts;
 use crate::domain::tenant::TenantStatus;
 use crate::domain::tenant::census::{Census, MAX_NEAR_LIMITS};
-use crate::domain::{Code, Error, Tenant, TenantId, Timestamp};
+use crate::domain::{Code, Error, Right, Tenant, TenantId, Timestamp};
 use crate::measure::TenantMeasures;
 use crate::measure::census_cache::CachedCensuses;
 use crate::measure::metric_values::{TenantCounts, TenantMemory};
@@ -128,7 +128,7 @@ impl Kavach {
     fn ask_census(&self, tenant: TenantId) -> Result<oneshot::Receiver<Result<Census, Error>>, Error> {
         let credential = self.credential;
         let look = |tenant: &Tenant, now| Ok(Census::take(tenant, now, MAX_NEAR_LIMITS));
-        self.send(tenant, Visit::Scan, |reply| Inspect { credential, look, reply })
+        self.send(tenant, Visit::Scan, |reply| Inspect { credential, right: Right::Read, look, reply })
     }
 }
 

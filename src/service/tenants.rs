@@ -5,15 +5,17 @@ use tracing::info;
 use super::kavach::{Kavach, make_secret};
 use super::lists::{InRow, Page, PageRequest};
 use super::tenant_calls::lost;
-use crate::actors::messages::OpenAudit;
+use crate::actors::messages::{KeyUse, ListKeys, OpenAudit};
 use crate::actors::registry_messages::{CreateTenant, DeleteTenant, KeyClaim, SnapshotAll};
 use crate::domain::tenant::commands::{NewTenant, SetStatus, TenantPatch, TenantSpec, UpdateTenant};
 use crate::domain::tenant::key::ApiKey;
-use crate::domain::tenant::key_commands::CreateKey;
-use crate::domain::tenant::key_commands::RevokeKey;
+use crate::domain::tenant::key_commands::{CreateKey, RevokeKey, unknown_key};
+use crate::domain::tenant::key_update::{KeyPatch, UpdateKey};
 use crate::domain::tenant::{Profile, TenantStatus, first_profile};
 use crate::domain::text::Slug;
-use crate::domain::{Change, Code, Error, Event, KeyId, Moment, Secret, Tenant, TenantId, TenantRef};
+use crate::domain::{
+    Change, Code, Error, Event, KeyId, KeyRole, Moment, Right, Secret, Tenant, TenantId, TenantRef, Timestamp,
+};
 use crate::store::CatalogRow;
 
 /// Number of the event that creates a tenant.
@@ -22,11 +24,11 @@ const FIRST_EVENT: u64 = 1;
 /// Calls about tenants.
 pub struct Tenants<'a>(pub(super) &'a Kavach);
 
-/// A tenant key with its secret, which is never shown again.
+/// A key with its secret, which is never shown again.
 #[derive(Clone, Debug)]
-pub struct KeyWithSecret {
-    /// The key, as the tenant stores it.
-    pub key: ApiKey,
+pub struct KeyWithSecret<R = KeyRole> {
+    /// The key, as it is stored.
+    pub key: ApiKey<R>,
     /// The secret.
     pub secret: Secret,
 }
@@ -45,7 +47,7 @@ impl Tenants<'_> {
     /// `INVALID_FIELD`, `SLUG_TAKEN`, `FORBIDDEN` for anyone but an operator; with a key also `IDEMPOTENCY_KEY_REUSED`, and
     /// `IDEMPOTENCY_KEY_IN_USE` while the tenant is being made.
     pub async fn create(&self, new: NewTenant) -> Result<Profile, Error> {
-        self.0.check_operator()?;
+        self.0.check_operator(Right::Operate)?;
         self.0.check_phase()?;
         let spec = TenantSpec::parse(new)?;
         let (claim, first) = self.claim().await?;
@@ -53,7 +55,9 @@ impl Tenants<'_> {
             return Ok(first);
         }
         let registry = self.0.core.registry().ok_or_else(not_started)?;
-        let message = CreateTenant { spec, author: self.0.author(), claim };
+        let (by, author) = (self.0.operator(), self.0.author());
+        let reason = self.0.reason.as_deref().map(Into::into);
+        let message = CreateTenant { spec, by, author, reason, claim };
         let made = registry.create.send(message).await.unwrap_or_else(|_| Err(not_started()));
         let profile = match made {
             // It may have been made since we looked.
@@ -94,7 +98,7 @@ impl Tenants<'_> {
     async fn as_made(&self, id: TenantId) -> Result<Option<Profile>, Error> {
         let Some(route) = self.0.core.directory.living(id) else { return Ok(None) };
         let credential = self.0.credential;
-        let trail = self.0.ask(&route, |reply| OpenAudit { credential, reply }).await?;
+        let trail = self.0.ask(&route, |reply| OpenAudit { credential, right: Right::Read, reply }).await?;
         let look = move || {
             trail.look_at(FIRST_EVENT, |moment, event| match event {
                 Event::Changed(record) => first_profile(moment, record),
@@ -134,7 +138,7 @@ impl Tenants<'_> {
     /// # Errors
     /// `INVALID_TOKEN`, also for an operator, who belongs to no tenant.
     pub async fn own(&self) -> Result<Profile, Error> {
-        self.0.inspect(&self.0.own_tenant()?, |tenant, _| Ok(tenant.profile().clone())).await
+        self.0.inspect_with(Right::Ask, &self.0.own_tenant()?, |tenant, _| Ok(tenant.profile().clone())).await
     }
 
     /// Changes a tenant's name and settings. Omitted fields keep their values.
@@ -167,7 +171,7 @@ impl Tenants<'_> {
     /// # Errors
     /// `TENANT_NOT_FOUND`, `CONFIRMATION_REQUIRED`, `DEFAULT_TENANT_FIXED`, or that the default tenant can't answer.
     pub async fn delete(&self, tenant: impl Into<TenantRef>, confirm: &str) -> Result<(), Error> {
-        self.0.check_operator()?;
+        self.0.check_operator(Right::Operate)?;
         self.0.check_phase()?;
         let registry = self.0.core.registry().ok_or_else(not_started)?;
         let (credential, author) = (self.0.credential, self.0.author());
@@ -176,25 +180,49 @@ impl Tenants<'_> {
         registry.delete.send(message).await.unwrap_or_else(|_| Err(not_started()))
     }
 
-    /// Creates an API key for a tenant.
+    /// Creates an API key for a tenant, with that role and that end.
     ///
     /// # Errors
     /// `TENANT_NOT_FOUND`, `INVALID_FIELD`, `KEY_LIMIT_EXCEEDED`.
-    pub async fn create_key(&self, tenant: impl Into<TenantRef>, name: &str) -> Result<KeyWithSecret, Error> {
-        self.0.check_operator()?;
+    pub async fn create_key(
+        &self,
+        tenant: impl Into<TenantRef>,
+        name: &str,
+        role: KeyRole,
+        expires_at: Option<Timestamp>,
+    ) -> Result<KeyWithSecret, Error> {
+        self.0.check_operator(Right::Operate)?;
         let route = self.0.tenant_in_path(&tenant.into())?;
         let secret = make_secret(|random| Secret::tenant_key(route.id, random))?;
-        let key = self.0.execute_once(&route, CreateKey::new(name, &secret)?).await?.ok_or_else(lost)?;
+        let command = CreateKey::new(name, &secret)?.with_role(role).until(expires_at);
+        let key = self.0.execute_once(&route, command).await?.ok_or_else(lost)?;
         Ok(KeyWithSecret { key, secret: if self.0.repeated() { Secret::withheld() } else { secret } })
     }
 
-    /// A tenant's live API keys, without their secrets.
+    /// A tenant's API keys that were not revoked, without their secrets.
     ///
     /// # Errors
     /// `TENANT_NOT_FOUND`.
-    pub async fn keys(&self, tenant: impl Into<TenantRef>) -> Result<Vec<ApiKey>, Error> {
+    pub async fn keys(&self, tenant: impl Into<TenantRef>) -> Result<Vec<KeyUse>, Error> {
         let route = self.0.tenant_in_path(&tenant.into())?;
-        self.0.inspect(&route, |tenant, _| Ok(tenant.keys().to_vec())).await
+        let credential = self.0.credential;
+        self.0.ask(&route, |reply| ListKeys { credential, reply }).await
+    }
+
+    /// Changes an API key's name and end.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `KEY_NOT_FOUND`, `INVALID_FIELD`.
+    pub async fn update_key(&self, tenant: impl Into<TenantRef>, key: &str, patch: KeyPatch) -> Result<KeyUse, Error> {
+        let id = KeyId::parse(key).ok_or_else(|| unknown_key(key));
+        self.0.check_operator(Right::Operate)?;
+        let route = self.0.tenant_in_path(&tenant.into())?;
+        let id = id?;
+        self.0.execute(&route, UpdateKey::parse(id, patch)?).await?;
+        // The list has when it was used.
+        let credential = self.0.credential;
+        let keys = self.0.ask(&route, |reply| ListKeys { credential, reply }).await?;
+        keys.into_iter().find(|known| known.key.id == id).ok_or_else(|| unknown_key(key))
     }
 
     /// Revokes an API key at once.
@@ -202,10 +230,8 @@ impl Tenants<'_> {
     /// # Errors
     /// `TENANT_NOT_FOUND`, `KEY_NOT_FOUND`.
     pub async fn revoke_key(&self, tenant: impl Into<TenantRef>, key: &str) -> Result<(), Error> {
-        let id = KeyId::parse(key).ok_or_else(|| {
-            Error::new(Code::KeyNotFound, format!("there is no API key '{}'", crate::domain::text::quote(key)))
-        });
-        self.0.check_operator()?;
+        let id = KeyId::parse(key).ok_or_else(|| unknown_key(key));
+        self.0.check_operator(Right::Operate)?;
         let route = self.0.tenant_in_path(&tenant.into())?;
         self.0.execute(&route, RevokeKey(id?)).await
     }
@@ -215,7 +241,7 @@ impl Tenants<'_> {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.
     pub async fn snapshot(&self) -> Result<usize, Error> {
-        self.0.check_operator()?;
+        self.0.check_operator(Right::Operate)?;
         self.0.check_phase()?;
         let registry = self.0.core.registry().ok_or_else(not_started)?;
         registry.snapshot.send(SnapshotAll).await.unwrap_or_else(|_| Err(not_started()))
@@ -225,7 +251,7 @@ impl Tenants<'_> {
     where
         C: crate::domain::Command<Reply = Profile> + Send + 'static,
     {
-        self.0.check_operator()?;
+        self.0.check_operator(Right::Operate)?;
         let route = self.0.tenant_in_path(&tenant.into())?;
         self.0.execute(&route, command).await
     }

@@ -9,7 +9,7 @@ use crate::domain::budget::hold_commands::HoldView;
 use crate::domain::budget::settlement::UsageRecord;
 use crate::domain::budget::usage::{UsageAnswer, UsageReport};
 use crate::domain::text::quote;
-use crate::domain::{AgentId, AuditId, Code, Error, Moment, Tenant};
+use crate::domain::{AgentId, AuditId, Code, Error, Moment, Right, Tenant};
 
 impl Kavach {
     /// Records what an agent used, even past a limit: the money is spent already. With the audit id of an allowed
@@ -41,7 +41,7 @@ impl Kavach {
                 tenant.agent(id).ok_or(missing)?;
                 Ok(held.and_then(|decision| HoldView::settleable(tenant, decision)))
             };
-            report = match self.inspect(&route, look).await? {
+            report = match self.inspect_with(Right::Report, &route, look).await? {
                 Some(hold) => report.settling_hold(&hold)?,
                 None => self.settling(&route, report, decision).await?,
             };
@@ -59,7 +59,7 @@ impl Kavach {
         };
         let id = AuditId::parse(decision).filter(|id| id.tag() == route.id.tag()).ok_or_else(unknown)?;
         let credential = self.credential;
-        let trail = self.ask(route, |reply| OpenAudit { credential, reply }).await?;
+        let trail = self.ask(route, |reply| OpenAudit { credential, right: Right::Report, reply }).await?;
         let look = move || trail.look_up(id, |moment, event| report.settling(id, moment, event));
         self.read_trail(Some(route.id), look).await?.ok_or_else(unknown)?
     }

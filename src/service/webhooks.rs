@@ -9,7 +9,6 @@ use super::lists::{InRow, Page, PageRequest, bad_cursor};
 use super::tenant_calls::lost;
 use super::tenant_counts::off_thread;
 use crate::actors::Route;
-use crate::domain::author::By;
 use crate::domain::webhook::commands::{
     CreateWebhook, DeleteWebhook, DeliveryStatus, DeliveryView, LastAttempt, LastOutcome, NewWebhook, Redeliver,
     RotateWebhook, TestWebhook, UpdateWebhook, WebhookPatch, WebhookView, unknown_delivery, unknown_webhook,
@@ -231,7 +230,7 @@ impl Webhooks<'_> {
 
 /// What a caller sees of a webhook: a tenant key can't change one that an operator set, and its path may be a secret.
 fn shown(mut view: WebhookView, shows_all: bool) -> WebhookView {
-    if !shows_all && view.profile.by == By::Operator {
+    if !shows_all && view.profile.by.is_operator() {
         let profile = Arc::make_mut(&mut view.profile);
         profile.spec.url = shown_origin(&profile.spec.url).into();
     }

@@ -80,6 +80,12 @@ fn every_page_is_whole_named_and_readable() {
     let made = agents[0]["createdAt"].as_str().unwrap().to_owned();
     let (lent, filer) = (id("summarizer"), id("report-filer"));
     operator.post("/v1/tenants/acme/keys", json!({ "name": "billing service" })).expect(201);
+    let gateway = json!({ "name": "gateway in Frankfurt", "role": "caller", "expiresAt": "2099-01-31T12:00:00Z" });
+    operator.post("/v1/tenants/acme/keys", gateway).expect(201);
+    for (name, role) in [("Ada", "admin"), ("Bob of the auditors", "auditor")] {
+        let made = operator.post("/v1/keys", json!({ "name": name, "role": role })).expect(201);
+        operator.acting_for(made["key"].as_str().unwrap()).get("/v1/keys").expect(200);
+    }
     furnish(&operator);
     let denied = operator.get("/v1/audit?tenantId=acme&result=denied&limit=1").items()[0]["id"].clone();
     let denied = denied.as_str().unwrap();
@@ -95,6 +101,7 @@ fn every_page_is_whole_named_and_readable() {
         ("delegations", "#/tenants/acme/delegations".into()),
         ("webhooks", "#/tenants/acme/webhooks".into()),
         ("keys", "#/tenants/acme/keys".into()),
+        ("operator-keys", "#/keys".into()),
         ("tenant-audit", "#/tenants/acme/audit".into()),
         ("settings", "#/tenants/acme/settings".into()),
         ("agents", "#/agents".into()),
@@ -156,6 +163,12 @@ fn every_page_is_whole_named_and_readable() {
     check(&browser, "the dialog");
     browser.picture("dialog-narrow-dark");
     browser.click("Cancel");
+    browser.go("#/keys");
+    browser.click("New key");
+    check(&browser, "the dialog of a key");
+    browser.picture("key-dialog-narrow-dark");
+    browser.click("Cancel");
+    browser.go("#/tenants");
     browser.click("Light or dark");
     browser.until("it is light", "return document.documentElement.dataset.theme === 'light' && getComputedStyle(document.body).backgroundColor === 'rgb(247, 247, 249)'");
     browser.open();

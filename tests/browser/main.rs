@@ -24,6 +24,7 @@ mod docs;
 #[path = "../it/harness.rs"]
 mod harness;
 mod holds;
+mod keys;
 mod looks;
 mod operator;
 mod overview;

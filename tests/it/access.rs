@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kavach::api::{Endpoint, RouteAccess, endpoints};
+use kavach::domain::Right;
 use serde_json::{Value, json};
 
 use crate::access_table::{FORBIDDEN, Outcome, Row, Target, WEBHOOK_URL, rows};
@@ -34,7 +35,13 @@ pub enum CallerKind {
     /// A bearer that belongs to nobody.
     Invalid,
     Operator,
+    /// An operator who only reads.
+    Auditor,
     OwnKey,
+    /// Keys of the own tenant with less than all rights.
+    OwnApprover,
+    OwnViewer,
+    OwnCaller,
     ForeignKey,
     OwnToken,
     ForeignToken,
@@ -82,6 +89,23 @@ impl World {
         let old = operator.reader(&own);
         let rotated = operator.post(&format!("/v1/agents/{}/rotate", old.id), json!({})).expect(200);
         let agent = Agent::from(&rotated);
+        let own_key = |role: &str| {
+            let body = json!({ "name": role, "role": role });
+            let made = operator.post(&format!("/v1/tenants/{}/keys", own.id), body).expect(201);
+            made["key"].as_str().unwrap().to_owned()
+        };
+        let (approver, viewer, caller) = (own_key("approver"), own_key("viewer"), own_key("caller"));
+        // Their number is limited, and there are many worlds.
+        for old in operator.get("/v1/keys").items() {
+            operator.delete(&format!("/v1/keys/{}", old["id"].as_str().unwrap())).expect(204);
+        }
+        let operator_key = |name: &str, role: &str| {
+            let made = operator.post("/v1/keys", json!({ "name": name, "role": role })).expect(201);
+            ["key", "id"].map(|member| made[member].as_str().unwrap().to_owned())
+        };
+        let [ended, ended_id] = operator_key("ended", "admin");
+        operator.delete(&format!("/v1/keys/{ended_id}")).expect(204);
+        let ([admin, _], [auditor, _]) = (operator_key("Ada", "admin"), operator_key("Bob", "auditor"));
         let other = operator.reader(&foreign);
         let bearer = |text: &str| Some(format!("Bearer {text}"));
         // A wrong token with a valid form and an existing tenant; and one with an unknown tenant.
@@ -99,6 +123,7 @@ impl World {
             (CallerKind::Invalid, bearer(&OPERATOR_KEY.to_uppercase())),
             (CallerKind::Invalid, bearer(&format!("kvo_{}", "x".repeat(43)))),
             (CallerKind::Invalid, bearer(revoked)),
+            (CallerKind::Invalid, bearer(&ended)),
             (CallerKind::Invalid, bearer(&old.token)),
             (CallerKind::Invalid, bearer(&forged)),
             (CallerKind::Invalid, bearer(&forged_key)),
@@ -107,7 +132,12 @@ impl World {
             (CallerKind::Invalid, bearer(&own.key.replace("kvt_", "kv_"))),
             (CallerKind::Operator, bearer(OPERATOR_KEY)),
             (CallerKind::Operator, Some(format!("bearer  {OPERATOR_KEY}"))),
+            (CallerKind::Operator, bearer(&admin)),
+            (CallerKind::Auditor, bearer(&auditor)),
             (CallerKind::OwnKey, bearer(&own.key)),
+            (CallerKind::OwnApprover, bearer(&approver)),
+            (CallerKind::OwnViewer, bearer(&viewer)),
+            (CallerKind::OwnCaller, bearer(&caller)),
             (CallerKind::ForeignKey, bearer(&foreign.key)),
             (CallerKind::OwnToken, bearer(&agent.token)),
             (CallerKind::ForeignToken, bearer(&other.token)),
@@ -135,26 +165,44 @@ impl World {
     }
 }
 
+impl CallerKind {
+    /// Whether a route with that right takes such a key.
+    fn has(self, right: Right) -> bool {
+        match self {
+            Self::Missing | Self::Invalid => false,
+            Self::Operator => true,
+            Self::Auditor => matches!(right, Right::Oversee | Right::Read | Right::Introspect | Right::Ask),
+            Self::OwnKey | Self::ForeignKey => !matches!(right, Right::Operate | Right::Oversee),
+            Self::OwnApprover | Self::OwnViewer => matches!(right, Right::Read | Right::Ask),
+            Self::OwnCaller => matches!(right, Right::Decide | Right::Report | Right::Introspect | Right::Ask),
+            Self::OwnToken | Self::ForeignToken => right == Right::Decide,
+        }
+    }
+
+    /// Which side is the key's own.
+    fn side(self) -> Option<About> {
+        match self {
+            Self::OwnKey | Self::OwnApprover | Self::OwnViewer | Self::OwnCaller | Self::OwnToken => Some(About::Own),
+            Self::ForeignKey | Self::ForeignToken => Some(About::Foreign),
+            Self::Missing | Self::Invalid | Self::Operator | Self::Auditor => None,
+        }
+    }
+}
+
 /// What that key gets according to the table.
 fn expected(row: &Row, access: RouteAccess, kind: CallerKind, about: About) -> Outcome {
-    let mine = match kind {
-        CallerKind::OwnKey | CallerKind::OwnToken => about == About::Own,
-        CallerKind::ForeignKey | CallerKind::ForeignToken => about == About::Foreign,
-        _ => about != About::Unknown,
-    };
+    let mine = kind.side().map_or(about != About::Unknown, |own| about == own);
     match (access, kind) {
         (RouteAccess::Public, _) => row.granted,
         (_, CallerKind::Missing) => (401, Some("UNAUTHENTICATED")),
         (_, CallerKind::Invalid) => (401, Some("INVALID_TOKEN")),
-        (_, CallerKind::Operator) if mine => row.granted,
-        (_, CallerKind::Operator) => row.missing,
-        (RouteAccess::Operator, _) => FORBIDDEN,
+        (RouteAccess::Right(right), kind) if !kind.has(right) => FORBIDDEN,
         (RouteAccess::Agent, CallerKind::OwnToken | CallerKind::ForeignToken) => row.hidden_from_agent,
-        (_, CallerKind::OwnKey | CallerKind::ForeignKey) if mine || !row.has_target() => row.granted,
-        (_, CallerKind::OwnKey | CallerKind::ForeignKey) => row.hidden,
-        (RouteAccess::Admin, CallerKind::OwnToken | CallerKind::ForeignToken) => FORBIDDEN,
-        (RouteAccess::Decider, CallerKind::OwnToken | CallerKind::ForeignToken) if mine => row.granted,
-        (RouteAccess::Decider, CallerKind::OwnToken | CallerKind::ForeignToken) => row.hidden_from_agent,
+        (RouteAccess::Agent, _) => FORBIDDEN,
+        (_, CallerKind::OwnToken | CallerKind::ForeignToken) if !mine => row.hidden_from_agent,
+        (_, CallerKind::Operator | CallerKind::Auditor) if !mine => row.missing,
+        (_, _) if mine || !row.has_target() => row.granted,
+        (_, _) => row.hidden,
     }
 }
 
@@ -206,6 +254,21 @@ fn every_route_has_a_row_and_every_row_a_route() {
 }
 
 #[test]
+fn a_key_that_only_reads_passes_no_guard_of_a_change() {
+    for endpoint in endpoints() {
+        let row = rows().into_iter().find(|row| (row.method, row.path) == (endpoint.method.as_str(), endpoint.path));
+        let place = format!("{} {}", endpoint.method, endpoint.path);
+        let RouteAccess::Right(right) = endpoint.access else { continue };
+        let reads = matches!(right, Right::Read | Right::Oversee | Right::Ask | Right::Introspect);
+        assert!(!reads || !row.unwrap().changes, "{place}");
+        // What does not say that it only reads needs the right to change or to decide.
+        let is_question = ["/explain", "/check", "/introspect"].iter().any(|end| endpoint.path.ends_with(end))
+            || endpoint.path.starts_with("/access/v1/search/");
+        assert_eq!(reads, endpoint.method == "GET" || is_question, "{place}");
+    }
+}
+
+#[test]
 fn every_route_answers_every_key_as_the_table_says() {
     let server = Server::start_with(Options::args(&["--trusted-proxies", "127.0.0.1"]));
     let operator = server.operator();
@@ -247,18 +310,13 @@ fn every_route_answers_every_key_as_the_table_says() {
                 let granted = answer.status < 300;
                 let reaches = |side: About| match kind {
                     CallerKind::Operator => about == side || about == About::Unknown || !row.has_target(),
-                    CallerKind::OwnKey | CallerKind::OwnToken => side == About::Own,
-                    CallerKind::ForeignKey | CallerKind::ForeignToken => side == About::Foreign,
-                    CallerKind::Missing | CallerKind::Invalid => false,
+                    // What only reads leaves everything as it is.
+                    CallerKind::Auditor | CallerKind::OwnApprover | CallerKind::OwnViewer => false,
+                    kind => kind.side() == Some(side),
                 };
                 touched[0] |= granted && reaches(About::Own);
                 touched[1] |= granted && reaches(About::Foreign);
-                let mine = match kind {
-                    CallerKind::OwnKey | CallerKind::OwnToken => Some(About::Own),
-                    CallerKind::ForeignKey | CallerKind::ForeignToken => Some(About::Foreign),
-                    _ => None,
-                };
-                if mine.is_some_and(|mine| about != mine) {
+                if kind.side().is_some_and(|own| about != own) {
                     hidden.push(comparable(&answer, &target));
                 }
                 if kind == CallerKind::Invalid && endpoint.access != RouteAccess::Public {

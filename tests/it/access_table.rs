@@ -58,6 +58,7 @@ const CREATED: Outcome = (201, None);
 const GONE: Outcome = (204, None);
 const NO_TENANT: Outcome = (404, Some("TENANT_NOT_FOUND"));
 const NO_AGENT: Outcome = (404, Some("AGENT_NOT_FOUND"));
+const NO_KEY: Outcome = (404, Some("KEY_NOT_FOUND"));
 const NO_ENTRY: Outcome = (404, Some("AUDIT_ENTRY_NOT_FOUND"));
 const NO_POLICY: Outcome = (404, Some("POLICY_NOT_FOUND"));
 const NO_HOLD: Outcome = (404, Some("HOLD_NOT_FOUND"));
@@ -175,7 +176,16 @@ pub fn rows() -> Vec<Row> {
         row("POST", "/v1/tenants/{tenant}/activate", OK, NO_TENANT, FORBIDDEN).changes(),
         row("POST", "/v1/tenants/{tenant}/keys", CREATED, NO_TENANT, FORBIDDEN).body(|_| json!({ "name": "k" })).changes(),
         row("GET", "/v1/tenants/{tenant}/keys", OK, NO_TENANT, NO_TENANT),
+        row("PATCH", "/v1/tenants/{tenant}/keys/{id}", OK, NO_TENANT, FORBIDDEN)
+            .body(|_| json!({ "name": "Other" }))
+            .changes(),
         row("DELETE", "/v1/tenants/{tenant}/keys/{id}", GONE, NO_TENANT, FORBIDDEN).changes(),
+        row("POST", "/v1/keys", CREATED, CREATED, FORBIDDEN).body(|_| json!({ "name": "k", "role": "auditor" })),
+        row("GET", "/v1/keys", OK, OK, FORBIDDEN),
+        // The key that it names is a tenant's.
+        row("PATCH", "/v1/keys/{id}", NO_KEY, NO_KEY, FORBIDDEN).body(|_| json!({ "name": "Other" })),
+        row("DELETE", "/v1/keys/{id}", NO_KEY, NO_KEY, FORBIDDEN),
+        row("POST", "/v1/tokens/introspect", OK, OK, OK).body(|_| json!({ "token": "kv_no" })),
         Row { hidden_from_agent: NO_TENANT, ..row("POST", "/v1/tenants/{tenant}/authorize", OK, NO_TENANT, NO_TENANT) }
             .body(ask),
         row("POST", "/v1/agents", CREATED, NO_TENANT, MISMATCH)

@@ -19,8 +19,11 @@ use crate::harness::Server;
 const IDS: [&str; 6] = ["tenantId", "agentId", "fromAgent", "toAgent", "auditId", "cursor"];
 
 /// Fields that hold none.
-const NO_IDS: [&str; 46] = [
+const NO_IDS: [&str; 49] = [
     "scope",
+    "role",
+    "token",
+    "token_type_hint",
     "thresholds",
     "groupBy",
     "label",

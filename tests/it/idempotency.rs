@@ -108,6 +108,7 @@ fn each_route_answers_a_repeat_as_it_did_first_and_does_nothing() {
     let mut firsts = Vec::new();
     let mut all = requests(&agent.id, &other.id);
     all.push(("/v1/tenants/acme/keys".to_owned(), json!({ "name": "ci" }), 201));
+    all.push(("/v1/keys".to_owned(), json!({ "name": "Ada", "role": "auditor" }), 201));
     let webhook = json!({ "url": "https://hooks.example.com/kavach", "events": ["agent.*"] });
     all.push(("/v1/webhooks".to_owned(), webhook, 201));
     all.extend(changes(&key, &agent.id));

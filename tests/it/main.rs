@@ -10,6 +10,7 @@
 //! | `access`, `access_table` | who may call each route, with every kind of key: a new route gets a row in the table |
 //! | `foreign_ids` | another tenant's id gets the same answer as an unknown one, in every place that takes an id |
 //! | `tokens` | keys and tokens: rotation, grace, revocation, expiry; how many agents a tenant may have |
+//! | `keys` | keys' roles and ends, operators' keys, what ends with a key, what a token is |
 //! | `policy_owners` | a tenant key can't change what an operator set last |
 //! | `attempts` | too many calls without a valid key |
 //! | `secrets`, `leaks` | no secret is stored, logged or shown, in any encoding |
@@ -141,6 +142,7 @@ mod hold_proof;
 mod holds;
 mod idempotency;
 mod instance_policies;
+mod keys;
 mod leaks;
 mod life;
 mod limits;

@@ -68,10 +68,13 @@ fn whoami_describes_the_key() {
     let operator = server.operator();
     let whoami = |key: &str| server.with_key(key).get("/v1/whoami").expect(200);
     let whole = operator.get("/v1/whoami").expect(200);
-    assert_eq!(whole, serde_json::json!({ "kind": "operator" }));
+    assert_eq!(whole, serde_json::json!({ "kind": "operator", "role": "admin", "keyId": null }));
     let acme = operator.tenant("acme");
     let answer = whoami(&acme.key);
-    assert_eq!((&answer["kind"], &answer["keyId"]), (&"tenantKey".into(), &acme.key_id.as_str().into()));
+    assert_eq!(
+        (&answer["kind"], &answer["keyId"], &answer["role"]),
+        (&"tenantKey".into(), &acme.key_id.as_str().into(), &"admin".into())
+    );
     assert_eq!(answer["tenant"], operator.get("/v1/tenants/acme").expect(200));
     // The default tenant's key too, though no list has that tenant.
     let made = operator.post("/v1/tenants/default/keys", serde_json::json!({ "name": "k" })).expect(201);

@@ -390,6 +390,8 @@ fn debug_output_shows_no_secret() {
         hash: secret.hash(),
         prefix: secret.prefix(),
         created_at: kavach::domain::Timestamp::default(),
+        role: kavach::domain::KeyRole::Admin,
+        expires_at: None,
     };
     let mut settings = kavach::ServerSettings::new(Path::new("data"));
     settings.operator_key = Some(format!("kvo_{}", &secret.reveal()[20..]).parse().unwrap());

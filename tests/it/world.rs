@@ -113,9 +113,16 @@ impl Client {
             let shown = webhook.as_object_mut().unwrap();
             shown.retain(|member, _| !member.starts_with("last"));
         }
+        // Every call of a key changes when it was used last.
+        let keys = self.get(&format!("/v1/tenants/{tenant}/keys")).items().into_iter().map(|mut key| {
+            for member in ["lastUsedAt", "trackedSince"] {
+                key.as_object_mut().unwrap().remove(member).unwrap();
+            }
+            key
+        });
         json!({
             "tenant": get(format!("/v1/tenants/{tenant}")),
-            "keys": get(format!("/v1/tenants/{tenant}/keys")),
+            "keys": keys.collect::<Vec<_>>(),
             "agents": get(format!("/v1/agents?tenantId={tenant}")),
             "delegations": get(format!("/v1/delegations?tenantId={tenant}")),
             "policies": get(format!("/v1/policies?tenantId={tenant}")),

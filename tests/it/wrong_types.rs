@@ -44,6 +44,11 @@ fn full(method: &str, path: &str, body: Value) -> Value {
             json!({ "permissions": permissions, "expiresAt": "2099-01-01T00:00:00Z", "metadata": { "a": 1 }, "type": "service", "labels": { "a": "b" } })
         }
         (_, "/v1/agents/{id}/rotate") => json!({ "graceSeconds": 1 }),
+        (_, "/v1/keys" | "/v1/tenants/{tenant}/keys") => {
+            json!({ "role": "admin", "expiresAt": "2099-01-01T00:00:00Z" })
+        }
+        (_, "/v1/keys/{id}" | "/v1/tenants/{tenant}/keys/{id}") => json!({ "expiresAt": "2099-01-01T00:00:00Z" }),
+        (_, "/v1/tokens/introspect") => json!({ "token_type_hint": "access_token" }),
         (_, "/v1/delegations") => json!({ "permissions": permissions, "maxDepth": 2, "expiresAt": null }),
         (_, "/v1/policies") => {
             with_terms(json!({ "limits": limits, "action": "warn", "userId": "u", "agentId": null }))

@@ -145,7 +145,8 @@ pub struct AuditEntry {
     /// For `usage` the decision that it settled, or whose hold it ended or prolonged; for `delivery` the entry that the
     /// message told of.
     pub r#ref: Option<AuditId>,
-    /// For `admin` and `usage` the author: `operator`, a key's id, or `time` for a hold that ended by itself.
+    /// For `admin` and `usage` the author: a key's id, `operator` for the first operator key, or `time` for a hold that
+    /// ended by itself.
     pub by: Option<Box<str>>,
     /// When it happened.
     pub timestamp: Timestamp,
@@ -154,7 +155,7 @@ pub struct AuditEntry {
     /// What the clock said, if that differs from `timestamp`. Time windows, expiry and budgets go by the clock, the
     /// order of entries by `timestamp`.
     pub clock_time: Option<Timestamp>,
-    /// For `admin` the name of the key that made the change, at that time.
+    /// For `admin` the name of the key that made the change, at that time. The first operator key has none.
     pub key_name: Option<Box<str>>,
     /// For `admin` the old values of what was changed or ended.
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::AnyJson"))]
@@ -436,7 +437,7 @@ const USAGE_ACTION: &str = "usage";
 fn author_id(by: By) -> Box<str> {
     match by {
         By::Operator => "operator".into(),
-        By::Key(key) => key.to_string().into(),
+        By::OperatorKey(key) | By::Key(key) => key.to_string().into(),
         By::Time => "time".into(),
     }
 }
@@ -500,13 +501,28 @@ impl<'a> ChangeSummary<'a> {
             Change::TenantRequested { tenant: id, slug } => {
                 ChangeSummary { subject: Some(id.folder_name()), ..tenant("tenant.request", json!({ "slug": slug })) }
             }
-            Change::KeyCreated { key, name, hash: _, prefix } => ChangeSummary {
+            Change::KeyCreated { key, name, hash: _, prefix, role, expires_at } => ChangeSummary {
                 subject: Some(key.to_string()),
-                ..tenant("key.create", json!({ "name": name, "prefix": prefix }))
+                ..tenant("key.create", key_json(name, prefix, role, *expires_at))
             },
             Change::KeyRevoked { key } => {
                 ChangeSummary { subject: Some(key.to_string()), ..tenant("key.revoke", Value::Null) }
             }
+            Change::KeyUpdated { key, name, expires_at } => ChangeSummary {
+                subject: Some(key.to_string()),
+                ..tenant("key.update", json!({ "name": name, "expiresAt": expires_at }))
+            },
+            Change::OperatorKeyCreated { key, name, hash: _, prefix, role, expires_at } => ChangeSummary {
+                subject: Some(key.to_string()),
+                ..tenant("operator_key.create", key_json(name, prefix, role, *expires_at))
+            },
+            Change::OperatorKeyRevoked { key } => {
+                ChangeSummary { subject: Some(key.to_string()), ..tenant("operator_key.revoke", Value::Null) }
+            }
+            Change::OperatorKeyUpdated { key, name, expires_at } => ChangeSummary {
+                subject: Some(key.to_string()),
+                ..tenant("operator_key.update", json!({ "name": name, "expiresAt": expires_at }))
+            },
             Change::PolicyCreated { policy, agent, owner, limits, action, terms } => ChangeSummary {
                 agent: *agent,
                 owner: owner.as_deref(),
@@ -573,6 +589,11 @@ impl<'a> ChangeSummary<'a> {
     }
 }
 
+/// A key without its hash.
+fn key_json(name: &str, prefix: &str, role: &impl Serialize, expires_at: Option<Timestamp>) -> Value {
+    json!({ "name": name, "prefix": prefix, "role": role, "expiresAt": expires_at })
+}
+
 fn spec_json(spec: &AgentSpec) -> Value {
     let AgentSpec { owner, name, kind, permissions, expires_at, metadata, labels } = spec;
     let metadata = metadata.as_deref().and_then(|json| serde_json::from_str::<Value>(json).ok());
@@ -623,7 +644,10 @@ fn before_json(before: &Before, change: &Change) -> Option<Box<RawValue>> {
                 _ => json!({ "name": name, "slug": slug, "settings": settings, "status": status }),
             })
         }
-        Before::Key { name, prefix } => to_raw_value(&json!({ "name": name, "prefix": prefix })),
+        Before::Key { name, prefix, role, expires_at } => to_raw_value(&key_json(name, prefix, role, *expires_at)),
+        Before::OperatorKey { name, prefix, role, expires_at } => {
+            to_raw_value(&key_json(name, prefix, role, *expires_at))
+        }
         Before::Agent(spec) => to_raw_value(&spec_json(spec)),
         Before::Policy { agent, owner, limits, action, disabled, terms } => to_raw_value(&PolicyParameters {
             agent_id: Some(agent),

@@ -10,19 +10,28 @@ use crate::id::KeyId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum By {
-    /// An operator, or the process that embeds the library.
+    /// An operator with the first key, or the process that embeds the library.
     Operator,
+    /// An operator with a key that was made over the API.
+    OperatorKey(KeyId),
     /// A tenant key.
     Key(KeyId),
     /// Nobody: its time had come.
     Time,
 }
 
+impl By {
+    /// Whether it is an operator, with whatever key.
+    pub fn is_operator(self) -> bool {
+        matches!(self, Self::Operator | Self::OperatorKey(_))
+    }
+}
+
 /// What we know about the author of a change beyond the key's id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Author {
-    /// The tenant key's name at that time; an operator has none.
+    /// The key's name at that time; the first operator key has none.
     #[serde(default)]
     pub key_name: Option<Box<str>>,
     /// The caller's address, if known.

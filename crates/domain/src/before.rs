@@ -38,9 +38,15 @@ impl Before {
             Change::TenantUpdated { .. } | Change::TenantSuspended | Change::TenantActivated => {
                 Some(Self::tenant(tenant))
             }
-            Change::KeyRevoked { key } => {
+            Change::KeyRevoked { key } | Change::KeyUpdated { key, .. } => {
                 let key = tenant.keys().iter().find(|known| known.id == *key)?;
-                Some(Self::Key { name: key.name.clone(), prefix: key.prefix.clone() })
+                let (name, prefix) = (key.name.clone(), key.prefix.clone());
+                Some(Self::Key { name, prefix, role: key.role, expires_at: key.expires_at })
+            }
+            Change::OperatorKeyRevoked { key } | Change::OperatorKeyUpdated { key, .. } => {
+                let key = tenant.operator_keys().iter().find(|known| known.id == *key)?;
+                let (name, prefix) = (key.name.clone(), key.prefix.clone());
+                Some(Self::OperatorKey { name, prefix, role: key.role, expires_at: key.expires_at })
             }
             Change::AgentUpdated { agent, .. } | Change::AgentRevoked { agent } => {
                 tenant.agent(*agent).map(|agent| Self::Agent(Box::new(agent.profile.spec.clone())))
@@ -66,6 +72,7 @@ impl Before {
             | Change::TenantDeleted { .. }
             | Change::TenantRequested { .. }
             | Change::KeyCreated { .. }
+            | Change::OperatorKeyCreated { .. }
             | Change::AgentCreated { .. }
             | Change::TokenRotated { .. }
             | Change::PolicyCreated { .. }
@@ -96,7 +103,8 @@ impl Tenant {
     pub fn describe(&self, by: By, author: Option<Author>, change: Change, at: Timestamp) -> ChangeRecord {
         let key_name = match by {
             By::Key(id) => self.keys().iter().find(|key| key.id == id).map(|key| key.name.clone()),
-            By::Operator | By::Time => None,
+            // Another tenant keeps the names of operators' keys, so the caller's side tells.
+            By::Operator | By::OperatorKey(_) | By::Time => None,
         };
         let author = match key_name {
             Some(_) => Some(Author { key_name, ..author.unwrap_or_default() }),

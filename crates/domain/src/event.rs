@@ -26,6 +26,8 @@ use crate::idempotency::kept_reply::KeptReply;
 use crate::idempotency::key::UsedKey;
 use crate::instance::lease::LeaseRecord;
 use crate::secret::SecretHash;
+use crate::tenant::key::is_default;
+use crate::tenant::role::{KeyRole, OperatorRole};
 use crate::tenant::settings::TenantSettings;
 use crate::text::Slug;
 use crate::time::Timestamp;
@@ -117,11 +119,30 @@ pub enum Before {
         suspended: bool,
     },
     /// A tenant key.
+    #[serde(rename_all = "camelCase")]
     Key {
         /// The key's name.
         name: Box<str>,
         /// The first characters of the key.
         prefix: Box<str>,
+        /// The key's role.
+        #[serde(default, skip_serializing_if = "is_default")]
+        role: KeyRole,
+        /// When it was to end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Timestamp>,
+    },
+    /// An operator key.
+    #[serde(rename_all = "camelCase")]
+    OperatorKey {
+        /// The key's name.
+        name: Box<str>,
+        /// The first characters of the key.
+        prefix: Box<str>,
+        /// The key's role.
+        role: OperatorRole,
+        /// When it was to end.
+        expires_at: Option<Timestamp>,
     },
     /// An agent.
     Agent(Box<AgentSpec>),
@@ -177,6 +198,7 @@ pub enum Change {
     /// The tenant's agents may work again.
     TenantActivated,
     /// A tenant key was created.
+    #[serde(rename_all = "camelCase")]
     KeyCreated {
         /// The key's id.
         key: KeyId,
@@ -186,11 +208,58 @@ pub enum Change {
         hash: SecretHash,
         /// The first characters of the key.
         prefix: Box<str>,
+        /// What it may do.
+        #[serde(default, skip_serializing_if = "is_default")]
+        role: KeyRole,
+        /// When it ends.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Timestamp>,
     },
     /// A tenant key was revoked.
     KeyRevoked {
         /// The key's id.
         key: KeyId,
+    },
+    /// A tenant key got another name or another end.
+    #[serde(rename_all = "camelCase")]
+    KeyUpdated {
+        /// The key's id.
+        key: KeyId,
+        /// The name that it has now.
+        name: Box<str>,
+        /// When it ends now.
+        expires_at: Option<Timestamp>,
+    },
+    /// An operator key was created. Only the default tenant's journal has this.
+    #[serde(rename_all = "camelCase")]
+    OperatorKeyCreated {
+        /// The key's id.
+        key: KeyId,
+        /// The key's name.
+        name: Box<str>,
+        /// The key's hash.
+        hash: SecretHash,
+        /// The first characters of the key.
+        prefix: Box<str>,
+        /// What it may do.
+        role: OperatorRole,
+        /// When it ends.
+        expires_at: Option<Timestamp>,
+    },
+    /// An operator key was revoked. Only the default tenant's journal has this.
+    OperatorKeyRevoked {
+        /// The key's id.
+        key: KeyId,
+    },
+    /// An operator key got another name or another end. Only the default tenant's journal has this.
+    #[serde(rename_all = "camelCase")]
+    OperatorKeyUpdated {
+        /// The key's id.
+        key: KeyId,
+        /// The name that it has now.
+        name: Box<str>,
+        /// When it ends now.
+        expires_at: Option<Timestamp>,
     },
     /// An agent was created.
     AgentCreated {
@@ -337,6 +406,16 @@ pub enum Change {
         /// Until when the old token stays valid; `None` if it ended at once.
         grace_until: Option<Timestamp>,
     },
+}
+
+impl Change {
+    /// Whether it makes, changes or revokes an operator's key.
+    pub fn is_of_operator_keys(&self) -> bool {
+        matches!(
+            self,
+            Self::OperatorKeyCreated { .. } | Self::OperatorKeyRevoked { .. } | Self::OperatorKeyUpdated { .. }
+        )
+    }
 }
 
 /// A decided call: all that its audit entry shows and all that it changes.

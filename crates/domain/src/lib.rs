@@ -57,9 +57,9 @@ pub use error::{Code, Error};
 pub use event::{Change, Event, Record};
 pub use id::{AgentId, AuditId, DelegationId, KeyId, MessageId, PolicyId, TenantId, TenantRef, TenantTag, WebhookId};
 pub use moment::Moment;
-pub use secret::{Credential, Secret, SecretHash};
+pub use secret::{Credential, OperatorCredential, Secret, SecretHash};
 pub use tenant::settings::TenantSettings;
-pub use tenant::{Command, Tenant};
+pub use tenant::{Command, KeyRole, OperatorRole, Right, Tenant};
 pub use time::Timestamp;
 pub use trace_id::TraceId;
 

@@ -109,6 +109,8 @@ pub const MAX_SPEND_REPORTS: usize = 4;
 pub const MAX_SPEND_REPORTS_PER_TENANT: usize = 1;
 /// Live API keys of one tenant: enough to give each service its own and rotate them.
 pub const MAX_TENANT_KEYS: usize = 100;
+/// Operator keys besides the first: one for each person and each tool that runs the server, and rotation.
+pub const MAX_OPERATOR_KEYS: usize = 100;
 /// Old tokens of one agent that are still valid after rotations.
 pub const MAX_GRACED_TOKENS: usize = 8;
 /// Seconds for which a rotation may keep the old token: 30 days.

@@ -9,8 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::id::TenantId;
+use crate::id::{KeyId, TenantId};
 use crate::secret_scan::{OPERATOR_KEY_PREFIX, TENANT_KEY_PREFIX, TOKEN_PREFIX};
+use crate::tenant::role::OperatorRole;
 
 /// Characters of 48 bytes (tenant UUID and 32 random bytes) in base64url.
 const TENANT_SECRET_CHARS: usize = 64;
@@ -18,6 +19,8 @@ const TENANT_SECRET_CHARS: usize = 64;
 const TENANT_CHARS: usize = 24;
 /// Characters in a tenant key's prefix: the tag, the tenant's part and six of its own.
 const SHOWN_CHARS: usize = 32;
+/// Characters in an operator key's prefix: the tag and six of its own.
+const SHOWN_OPERATOR_CHARS: usize = 10;
 
 /// The SHA-256 of a secret (FIPS 180-4), the only form in which we store or look up one.
 #[derive(Clone, Copy, Eq)]
@@ -144,6 +147,11 @@ impl Secret {
     pub fn prefix(&self) -> Box<str> {
         self.0.chars().take(SHOWN_CHARS).collect::<String>().into()
     }
+
+    /// The start of an operator key.
+    pub fn operator_prefix(&self) -> Box<str> {
+        self.0.chars().take(SHOWN_OPERATOR_CHARS).collect::<String>().into()
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -155,12 +163,28 @@ impl fmt::Debug for Secret {
 /// What a caller presents, judged by its form. Only the tenant (or the operator's hash) can say whether it is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {
-    /// Anything without the form of a tenant's secret: valid only if it is the operator key.
-    Operator(SecretHash),
+    /// Anything without the form of a tenant's secret: valid only if it is an operator key.
+    Operator(OperatorCredential),
     /// A tenant's API key.
     TenantKey(TenantId, SecretHash),
     /// An agent's token.
     AgentToken(TenantId, SecretHash),
+}
+
+/// What an operator presents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OperatorCredential {
+    /// The key's hash.
+    pub hash: SecretHash,
+    /// Which of the keys that were made over the API it is, once that was found out; `None` for the first key.
+    pub key: Option<(KeyId, OperatorRole)>,
+}
+
+impl OperatorCredential {
+    /// The key with that hash, of which nothing else is known.
+    pub fn of(hash: SecretHash) -> Self {
+        Self { hash, key: None }
+    }
 }
 
 impl Credential {
@@ -172,7 +196,7 @@ impl Credential {
         } else if let Some(tenant) = tenant_behind(TENANT_KEY_PREFIX, text) {
             Self::TenantKey(tenant, hash)
         } else {
-            Self::Operator(hash)
+            Self::Operator(OperatorCredential::of(hash))
         }
     }
 }
@@ -254,7 +278,8 @@ mod tests {
         assert_eq!(Credential::parse(key.reveal()), Credential::TenantKey(tenant, key.hash()));
         let operator = Secret::operator_key([7; 32]);
         assert_eq!(operator.reveal().len(), 4 + 43);
-        assert_eq!(Credential::parse(operator.reveal()), Credential::Operator(operator.hash()));
+        let presented = OperatorCredential::of(operator.hash());
+        assert_eq!(Credential::parse(operator.reveal()), Credential::Operator(presented));
         assert_eq!(SecretHash::from_hex(&token.hash().to_hex()), Some(token.hash()));
         assert_eq!(SecretHash::from_hex(&"é".repeat(32)), None);
         assert!(!format!("{token:?}{key:?}{:?}", key.hash()).contains("kv"));

@@ -34,6 +34,8 @@ pub struct CatalogRow {
     pub due_webhooks: usize,
     /// How many of its policies are about all tenants.
     pub instance_policies: usize,
+    /// How many operators' keys it has, which only the default tenant can.
+    pub operator_keys: usize,
 }
 
 /// A row as it is in the file: an array, with times in Unix milliseconds. The tenant's uuid is beside it.
@@ -61,9 +63,12 @@ struct StoredRow<'a> {
     /// How many webhooks have something to send. A row that has none of this and what follows ends before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     due_webhooks: Option<usize>,
-    /// The last element, which only a row of the default tenant ever has.
+    /// How many policies are about all tenants. A row that has none of this and what follows ends before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    instance_policies: Option<usize>,
+    /// The last element, which only a row of the default tenant ever has, like the one before it.
     #[serde(default, skip_serializing_if = "is_zero")]
-    instance_policies: usize,
+    operator_keys: usize,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -87,6 +92,7 @@ impl CatalogRow {
             retention_due: None,
             due_webhooks: tenant.webhooks().iter().filter(|webhook| webhook.due().is_some()).count(),
             instance_policies: tenant.policies().iter().filter(|policy| policy.profile.terms.instance).count(),
+            operator_keys: tenant.operator_keys().len(),
         }
     }
 
@@ -102,6 +108,7 @@ impl CatalogRow {
     /// The row's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let Self { profile, agents, .. } = self;
+        let of_default = self.instance_policies > 0 || self.operator_keys > 0;
         let stored = StoredRow {
             name: &profile.name,
             slug: profile.slug.as_ref().map(Slug::as_str),
@@ -120,9 +127,10 @@ impl CatalogRow {
             since_snapshot: self.since_snapshot,
             retention_due_ms: self.retention_due.map(Timestamp::millis),
             // Each stands before the next, so it is there where that is.
-            holds: (self.holds > 0 || self.due_webhooks > 0 || self.instance_policies > 0).then_some(self.holds),
-            due_webhooks: (self.due_webhooks > 0 || self.instance_policies > 0).then_some(self.due_webhooks),
-            instance_policies: self.instance_policies,
+            holds: (self.holds > 0 || self.due_webhooks > 0 || of_default).then_some(self.holds),
+            due_webhooks: (self.due_webhooks > 0 || of_default).then_some(self.due_webhooks),
+            instance_policies: of_default.then_some(self.instance_policies),
+            operator_keys: self.operator_keys,
         };
         // It is plain data: numbers, strings and arrays.
         rmp_serde::to_vec(&stored).unwrap_or_default()
@@ -155,7 +163,8 @@ impl CatalogRow {
             since_snapshot: stored.since_snapshot,
             retention_due: stored.retention_due_ms.map(Timestamp::from_millis),
             due_webhooks: stored.due_webhooks.unwrap_or(0),
-            instance_policies: stored.instance_policies,
+            instance_policies: stored.instance_policies.unwrap_or(0),
+            operator_keys: stored.operator_keys,
         })
     }
 }
@@ -190,6 +199,7 @@ mod tests {
             retention_due: Some(at(5)),
             due_webhooks: 0,
             instance_policies: 0,
+            operator_keys: 0,
         }
     }
 
@@ -203,6 +213,8 @@ mod tests {
         assert_eq!(CatalogRow::decode(due.profile.id, &due.encode()), Ok(due));
         let instance = CatalogRow { instance_policies: 2, ..row.clone() };
         assert_eq!(CatalogRow::decode(instance.profile.id, &instance.encode()), Ok(instance));
+        let keys = CatalogRow { operator_keys: 2, ..row.clone() };
+        assert_eq!(CatalogRow::decode(keys.profile.id, &keys.encode()), Ok(keys));
         let least = CatalogRow { agents_hold_until: None, retention_due: None, is_near_limit: false, ..row };
         assert_eq!(CatalogRow::decode(least.profile.id, &least.encode()), Ok(least.clone()));
         assert!(CatalogRow::decode(least.profile.id, &[]).is_err());
@@ -224,5 +236,8 @@ mod tests {
         // One with instance policies has three.
         let instance = CatalogRow { instance_policies: 2, ..row() };
         assert_eq!(hex(instance), format!("{}000002", golden.replacen("dc0010", "dc0013", 1)));
+        // One with operators' keys has four.
+        let keys = CatalogRow { operator_keys: 2, ..row() };
+        assert_eq!(hex(keys), format!("{}00000002", golden.replacen("dc0010", "dc0014", 1)));
     }
 }

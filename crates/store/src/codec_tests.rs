@@ -42,8 +42,8 @@ use kavach_domain::webhook::message_type::MessageType;
 use kavach_domain::webhook::outbox::{Delivery, DeliveryRecord, Outcome, WaitingMessage};
 use kavach_domain::webhook::{WebhookFormat, WebhookProfile, WebhookSpec};
 use kavach_domain::{
-    AgentId, AgentType, Change, Code, DelegationId, Event, KeyId, MessageId, Moment, PolicyId, Record, SecretHash,
-    Tenant, TenantId, TenantSettings, Timestamp, TraceId, WebhookId,
+    AgentId, AgentType, Change, Code, DelegationId, Event, KeyId, KeyRole, MessageId, Moment, OperatorRole, PolicyId,
+    Record, SecretHash, Tenant, TenantId, TenantSettings, Timestamp, TraceId, WebhookId,
 };
 
 const FIRST: i64 = 1_700_000_000_000;
@@ -295,8 +295,14 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
             allowed_agent_types: None,
         },
     };
-    let key_created =
-        |seq| Change::KeyCreated { key: key_id(seq), name: "ci".into(), hash: token("key"), prefix: "kvt_MDEy".into() };
+    let key_created = |seq, role, expires_at| {
+        let (name, hash, prefix) = ("ci".into(), token("key"), "kvt_MDEy".into());
+        Change::KeyCreated { key: key_id(seq), name, hash, prefix, role, expires_at }
+    };
+    let operator_key_created = |seq, role, expires_at| {
+        let (name, hash, prefix) = ("ada".into(), token("operator"), "kvo_MDEyMz".into());
+        Change::OperatorKeyCreated { key: key_id(seq), name, hash, prefix, role, expires_at }
+    };
     let agent_created = |seq, spec, text| Change::AgentCreated {
         agent: agent_id(seq),
         spec: Box::new(spec),
@@ -519,7 +525,7 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
             known(
                 By::Operator,
                 Change::KeyRevoked { key: key_id(7) },
-                Before::Key { name: "ci".into(), prefix: "kvt_MDEy".into() },
+                Before::Key { name: "ci".into(), prefix: "kvt_MDEy".into(), role: KeyRole::Admin, expires_at: None },
             ),
         ),
         (
@@ -557,8 +563,8 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         ("tenantUpdated", operator(Change::TenantUpdated { name: "Acme Inc.".into(), settings: settings() })),
         ("tenantSuspended", operator(Change::TenantSuspended)),
         ("tenantActivated", operator(Change::TenantActivated)),
-        ("keyCreated", operator(key_created(6))),
-        ("keyCreated.second", operator(key_created(7))),
+        ("keyCreated", operator(key_created(6, KeyRole::Admin, None))),
+        ("keyCreated.second", operator(key_created(7, KeyRole::Admin, None))),
         ("keyRevoked", operator(Change::KeyRevoked { key: key_id(7) })),
         ("agentCreated", key(agent_created(9, full_spec(), "a"))),
         ("agentCreated.delegated", key(agent_created(10, least_spec(AgentType::Delegated), "b"))),
@@ -614,6 +620,55 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         ("webhookRotated", operator(Change::WebhookRotated { webhook })),
         ("webhookTested", key(Change::WebhookTested { webhook })),
         ("webhookRedelivered", key(Change::WebhookRedelivered { webhook, message })),
+    ]);
+    all.extend([
+        ("keyCreated.approver", operator(key_created(50, KeyRole::Approver, None))),
+        ("keyCreated.viewer", operator(key_created(51, KeyRole::Viewer, Some(at(500))))),
+        (
+            "keyCreated.caller",
+            ChangeRecord::new(By::OperatorKey(key_id(60)), key_created(52, KeyRole::Caller, Some(at(500)))),
+        ),
+        (
+            "keyRevoked.known.role",
+            known(
+                By::OperatorKey(key_id(60)),
+                Change::KeyRevoked { key: key_id(51) },
+                Before::Key {
+                    name: "ci".into(),
+                    prefix: "kvt_MDEy".into(),
+                    role: KeyRole::Viewer,
+                    expires_at: Some(at(500)),
+                },
+            ),
+        ),
+        ("operatorKeyCreated", operator(operator_key_created(60, OperatorRole::Admin, None))),
+        ("operatorKeyCreated.auditor", operator(operator_key_created(61, OperatorRole::Auditor, Some(at(500))))),
+        (
+            "keyUpdated",
+            known(
+                By::OperatorKey(key_id(60)),
+                Change::KeyUpdated { key: key_id(50), name: "ci 2".into(), expires_at: Some(at(500)) },
+                Before::Key { name: "ci".into(), prefix: "kvt_MDEy".into(), role: KeyRole::Approver, expires_at: None },
+            ),
+        ),
+        (
+            "operatorKeyUpdated",
+            operator(Change::OperatorKeyUpdated { key: key_id(61), name: "Ada".into(), expires_at: None }),
+        ),
+        ("operatorKeyRevoked", operator(Change::OperatorKeyRevoked { key: key_id(60) })),
+        (
+            "operatorKeyRevoked.known",
+            known(
+                By::OperatorKey(key_id(60)),
+                Change::OperatorKeyRevoked { key: key_id(61) },
+                Before::OperatorKey {
+                    name: "ada".into(),
+                    prefix: "kvo_MDEyMz".into(),
+                    role: OperatorRole::Auditor,
+                    expires_at: Some(at(500)),
+                },
+            ),
+        ),
     ]);
     all.extend(details);
     all.extend(kept());
@@ -1107,6 +1162,33 @@ fn a_state_with_slices_is_read_and_written_byte_for_byte() {
     let written = encode_state(&state).unwrap();
     bless("state-instance.txt", &line("state", &written));
     let golden = golden("state-instance.txt");
+    assert_eq!(line("state", &written), line("state", golden.get("state").map_or(&[][..], |bytes| bytes)));
+    assert_eq!(Tenant::restore(decode_state(&golden["state"]).unwrap()).state(), state);
+}
+
+#[test]
+fn a_state_with_roles_of_keys_is_read_and_written_byte_for_byte() {
+    let mut tenant = Tenant::default();
+    let steps = [
+        "tenantCreated.default",
+        "keyCreated",
+        "keyCreated.approver",
+        "keyCreated.viewer",
+        "keyCreated.caller",
+        "operatorKeyCreated",
+        "operatorKeyCreated.auditor",
+        "keyUpdated",
+        "operatorKeyUpdated",
+    ];
+    for (name, seq) in steps.into_iter().zip(1..) {
+        let (_, event) = events().into_iter().find(|(known, _)| *known == name).unwrap();
+        tenant.apply(Moment::new(at(seq), seq), &event);
+    }
+    let state = tenant.state();
+    assert_eq!((state.keys.len(), state.operator_keys.len()), (4, 2));
+    let written = encode_state(&state).unwrap();
+    bless("state-keys.txt", &line("state", &written));
+    let golden = golden("state-keys.txt");
     assert_eq!(line("state", &written), line("state", golden.get("state").map_or(&[][..], |bytes| bytes)));
     assert_eq!(Tenant::restore(decode_state(&golden["state"]).unwrap()).state(), state);
 }

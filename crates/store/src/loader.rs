@@ -4,6 +4,7 @@ use std::io;
 
 use kavach_domain::author::Author;
 use kavach_domain::author::By;
+use kavach_domain::event::ChangeRecord;
 use kavach_domain::tenant::commands::TenantSpec;
 use kavach_domain::text::{DEFAULT_TENANT_NAME, Slug};
 use kavach_domain::{Event, Tenant, TenantId, Timestamp};
@@ -174,7 +175,11 @@ pub struct NewTenant {
     /// Its name, slug and settings.
     pub spec: TenantSpec,
     /// Who creates it.
+    pub by: By,
+    /// What else is known of who creates it.
     pub author: Option<Author>,
+    /// Why, if that was said.
+    pub reason: Option<Box<str>>,
 }
 
 /// Creates a tenant's folder, with its first event on disk. The event records who created the tenant. Blocking.
@@ -190,7 +195,8 @@ pub fn create(
     options: JournalOptions,
 ) -> Result<LoadedTenant, FolderError> {
     let none = || Err(io::Error::other("the tenant was not made").into());
-    create_all(data, vec![NewTenant { id, spec, author }], now, options).pop().unwrap_or_else(none)
+    let new = NewTenant { id, spec, by: By::Operator, author, reason: None };
+    create_all(data, vec![new], now, options).pop().unwrap_or_else(none)
 }
 
 /// Creates the folders of several tenants, in the order given, each as [`create`] does. Blocking.
@@ -240,14 +246,15 @@ struct FirstEvent {
 
 impl FirstEvent {
     fn of(new: NewTenant, now: Timestamp) -> io::Result<Self> {
-        let NewTenant { id, spec, author } = new;
+        let NewTenant { id, spec, by, author, reason } = new;
         let name = id.folder_name();
         let slug = spec.slug().map(|slug| slug.to_string());
         let label = FolderLabel { id: name.clone(), slug, name: spec.name().to_owned() };
         let label = serde_json::to_vec_pretty(&label).map_err(io::Error::from)?;
         let mut tenant = Tenant::default();
         let moment = tenant.next_moment(now);
-        let event = Event::Changed(tenant.describe(By::Operator, author, spec.created(id), moment.at));
+        let described = tenant.describe(by, author, spec.created(id), moment.at);
+        let event = Event::Changed(ChangeRecord { reason, ..described });
         let mut payload = Vec::new();
         codec::encode_event(moment, &event, &mut payload).map_err(io::Error::other)?;
         tenant.apply(moment, &event);

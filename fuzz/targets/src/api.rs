@@ -6,10 +6,13 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use kavach::actors::messages::KeyUse;
 use kavach::api::authorize::read_batch;
 use kavach::api::authorize_body::{AuthorizeBody, BatchBody, CallHead};
 use kavach::api::error::Problem;
 use kavach::api::input::{parse, parse_part, parse_query};
+use kavach::api::introspection::{IntrospectionJson, TokenBody};
+use kavach::api::operator_keys::NewOperatorKey;
 use kavach::api::policies::{CheckBody, Reset, ResetAll, read_cost};
 use kavach::api::responses::{
     AgentJson, DelegationJson, EffectivePermissionJson, HoldJson, KeyJson, PolicyJson, TenantJson,
@@ -19,6 +22,7 @@ use kavach::api::usage::UsageBody;
 use kavach::api::webhooks::WebhookJson;
 use kavach::api::{agents, audit, delegations, fast_authorize_json, holds, policies, spend, webhooks};
 use kavach_domain::agent::commands::{AgentPatch, AgentView, CreateAgent, NewAgent, RotateToken, UpdateAgent};
+use kavach_domain::agent::introspection::TokenFacts;
 use kavach_domain::author::By;
 use kavach_domain::budget::hold::HoldTime;
 use kavach_domain::budget::hold_commands::HoldView;
@@ -34,10 +38,13 @@ use kavach_domain::delegation::commands::{
 use kavach_domain::event::{Change, ChangeRecord};
 use kavach_domain::limits::MAX_AUTHORIZE_BODY_BYTES;
 use kavach_domain::tenant::commands::{NewTenant, TenantPatch, TenantSpec, UpdateTenant};
-use kavach_domain::tenant::key_commands::CreateKey;
+use kavach_domain::tenant::key_commands::{CreateKey, CreateOperatorKey};
+use kavach_domain::tenant::key_update::{KeyPatch, UpdateKey, UpdateOperatorKey};
 use kavach_domain::tenant::{Caller, Command};
 use kavach_domain::webhook::commands::{CreateWebhook, NewWebhook, UpdateWebhook, WebhookPatch, WebhookView};
-use kavach_domain::{AgentId, AuditId, Event, Request, Secret, Tenant, TenantId, Timestamp, TraceId};
+use kavach_domain::{
+    AgentId, AuditId, Credential, Event, KeyId, Request, Secret, Tenant, TenantId, Timestamp, TraceId,
+};
 use kavach_fixture::small_tenant::{Small, readable, tenant_id};
 use kavach_store::codec;
 
@@ -114,6 +121,10 @@ const ROUTES: &[(&str, ApiStep)] = &[
         small.repeated(By::Operator, || Ok(UpdateTenant(parse::<TenantPatch>(body)?)))
     }),
     ("POST /v1/tenants/{tenant}/keys", create_key),
+    ("PATCH /v1/tenants/{tenant}/keys/{id}", update_key),
+    ("POST /v1/keys", create_operator_key),
+    ("PATCH /v1/keys/{id}", update_operator_key),
+    ("POST /v1/tokens/introspect", introspect),
     ("POST /v1/agents", create_agent),
     ("PATCH /v1/agents/{id}", |small, body| {
         let id = small.chosen(body);
@@ -255,9 +266,43 @@ fn create_tenant(_: &mut Small, body: &[u8]) -> Result<(), Problem> {
 }
 
 fn create_key(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
-    let NewKey { name } = parse(body)?;
+    let NewKey { name, role, expires_at } = parse(body)?;
+    let expires_at = expires_at.map(|text| Timestamp::parse("expiresAt", &text)).transpose()?;
     let secret = Secret::tenant_key(tenant_id(), [small.journal.len() as u8; 32]);
-    small.execute(By::Operator, CreateKey::new(&name, &secret)?).map(|_| ())
+    small.execute(By::Operator, CreateKey::new(&name, &secret)?.with_role(role).until(expires_at)).map(|_| ())
+}
+
+fn update_key(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
+    let patch: KeyPatch = parse(body)?;
+    let secret = Secret::tenant_key(tenant_id(), [small.journal.len() as u8; 32]);
+    let _ = small.execute(By::Operator, CreateKey::new("ci", &secret)?);
+    let id = small.tenant.keys().last().unwrap().id;
+    small.repeated(By::Operator, || Ok(UpdateKey::parse(id, patch.clone())?))
+}
+
+/// Operators' keys are another tenant's.
+fn update_operator_key(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
+    let patch: KeyPatch = parse(body)?;
+    let id = KeyId::derive(small.now, 1, tenant_id().tag());
+    assert!(small.execute(By::Operator, UpdateOperatorKey::parse(id, patch)?).is_err());
+    Ok(())
+}
+
+/// Operators' keys are another tenant's.
+fn create_operator_key(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
+    let NewOperatorKey { name, role, expires_at } = parse(body)?;
+    let expires_at = expires_at.map(|text| Timestamp::parse("expiresAt", &text)).transpose()?;
+    let secret = Secret::operator_key([small.journal.len() as u8; 32]);
+    let command = CreateOperatorKey::new(&name, role, expires_at, &secret)?;
+    assert!(small.execute(By::Operator, command).is_err());
+    Ok(())
+}
+
+fn introspect(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
+    let TokenBody { token, .. } = parse(body)?;
+    let facts = TokenFacts::find(&small.tenant, &Credential::parse(&token), small.now);
+    readable(&serde_json::to_string(&facts.map(IntrospectionJson::from).unwrap_or_default()).unwrap());
+    Ok(())
 }
 
 fn create_agent(small: &mut Small, body: &[u8]) -> Result<(), Problem> {
@@ -381,7 +426,8 @@ pub(crate) fn shown(tenant: &Tenant, now: Timestamp) {
     let write = |text: Result<String, serde_json::Error>| readable(&text.unwrap());
     write(serde_json::to_string(&TenantJson::from(tenant.profile().clone())));
     for key in tenant.keys() {
-        write(serde_json::to_string(&KeyJson::new(key.clone(), None)));
+        let used = KeyUse { key: key.clone(), last_used_at: None, since: key.created_at };
+        write(serde_json::to_string(&KeyJson::listed(used)));
     }
     for agent in tenant.agents() {
         write(serde_json::to_string(&AgentJson::new(&AgentView::of(tenant, agent, now), None)));

@@ -19,7 +19,7 @@ use crate::actors::messages::ClaimKey;
 use crate::actors::registry_messages::{CreateTenant, KeyClaim};
 use crate::actors::reply::Reply;
 use crate::actors::tenant_directory::Route;
-use crate::domain::author::Author;
+use crate::domain::author::{Author, By};
 use crate::domain::tenant::Profile;
 use crate::domain::tenant::commands::TenantSpec;
 use crate::domain::text::Slug;
@@ -55,7 +55,9 @@ impl Creations {
 struct Creation {
     id: TenantId,
     spec: TenantSpec,
+    by: By,
     author: Option<Author>,
+    reason: Option<Box<str>>,
     reply: Reply<Profile>,
 }
 
@@ -63,14 +65,14 @@ impl Handler<CreateTenant> for Registry {
     type Result = ResponseFuture<Result<Profile, Error>>;
 
     fn handle(&mut self, message: CreateTenant, ctx: &mut Self::Context) -> Self::Result {
-        let CreateTenant { spec, author, claim } = message;
+        let CreateTenant { spec, by, author, reason, claim } = message;
         let (reply, made) = oneshot::channel();
         match (self.reserve(&spec, claim.is_some()), claim) {
             (Ok(id), None) => {
-                self.creations.waiting.push(Creation { id, spec, author, reply });
+                self.creations.waiting.push(Creation { id, spec, by, author, reason, reply });
                 self.create_waiting(ctx);
             }
-            (Ok(id), Some(claim)) => self.claim_first(Creation { id, spec, author, reply }, claim, ctx),
+            (Ok(id), Some(claim)) => self.claim_first(Creation { id, spec, by, author, reason, reply }, claim, ctx),
             (Err(error), _) => _ = reply.send(Err(error)),
         }
         Box::pin(async { made.await.unwrap_or_else(|_| Err(outcome_unknown())) })
@@ -152,9 +154,9 @@ impl Registry {
         }
         self.creations.groups += 1;
         let (mut new, mut callers) = (Vec::new(), Vec::new());
-        for Creation { id, spec, author, reply } in waiting.drain(..waiting.len().min(MOST_TOGETHER)) {
+        for Creation { id, spec, by, author, reason, reply } in waiting.drain(..waiting.len().min(MOST_TOGETHER)) {
             callers.push((Route { id, slug: spec.slug().cloned() }, reply));
-            new.push(NewTenant { id, spec, author });
+            new.push(NewTenant { id, spec, by, author, reason });
         }
         let core = Arc::clone(&self.core);
         let create = move || loader::create_all(&core.data, new, core.clock.now(), JournalOptions::default());

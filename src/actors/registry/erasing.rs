@@ -17,7 +17,7 @@ use crate::actors::tenant_directory::{Route, unknown_tenant};
 use crate::domain::author::Author;
 use crate::domain::event::Before;
 use crate::domain::text::quote;
-use crate::domain::{Code, Credential, Error, Tenant, TenantId, TenantRef, Timestamp};
+use crate::domain::{Code, Credential, Error, Right, Tenant, TenantId, TenantRef, Timestamp};
 
 /// How often we look whether a tenant has left memory.
 const LEAVING_DELAY: Duration = Duration::from_millis(1);
@@ -152,7 +152,7 @@ async fn last_state(core: &Core, tenant: TenantId, credential: Credential) -> Op
     let look = |tenant: &Tenant, _: Timestamp| Ok(Before::tenant(tenant));
     let (reply, answer) = oneshot::channel();
     let mailbox = core.reach(tenant, Visit::Call, |resident| Arc::clone(&resident.mailbox)).ok()?;
-    let _ = mailbox.send(Inspect { credential, look, reply }).await;
+    let _ = mailbox.send(Inspect { credential, right: Right::Read, look, reply }).await;
     drop(mailbox);
     answer.await.ok()?.ok()
 }

@@ -42,8 +42,14 @@ struct Found {
     strays: Vec<String>,
     /// Tenants with events in the log that no folder has.
     tails: HashSet<TenantId>,
-    /// Whether one of those may have made an instance policy.
-    makes_instance_policies: bool,
+    /// What the default tenant's may have made, so that its row may lack it.
+    newer: NewerThanRow,
+}
+
+/// Whether events of the default tenant that its row lacks may have made what the start must know of.
+struct NewerThanRow {
+    instance_policies: bool,
+    operator_keys: bool,
 }
 
 /// A tenant without a row, as it was read.
@@ -76,10 +82,8 @@ impl Handler<OpenAll> for Registry {
             Ok((found, read))
         };
         Box::pin(work.into_actor(self).map(move |outcome: Result<_, String>, actor, ctx| {
-            let (Found { catalog, rows, folders, tails, makes_instance_policies, .. }, mut read) = outcome?;
-            if !makes_instance_policies {
-                actor.note_instance_policies(&rows, &read);
-            }
+            let (Found { catalog, rows, folders, tails, newer, .. }, mut read) = outcome?;
+            actor.note_what_is_not(&newer, &rows, &read);
             for (id, (row, slug)) in rows {
                 if folders.contains(&id) {
                     // What stands in the log may be newer than the row.
@@ -127,23 +131,31 @@ fn look(core: &Core) -> io::Result<Found> {
         let (catalog, rows) = read_catalog(core)?;
         let (folders, strays) = folders.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let tails = core.log.tenants().into_iter().map(TenantId::from_bytes).collect();
-        let makes_instance_policies = makes_instance_policies(core);
-        Ok(Found { catalog, rows, folders, strays, tails, makes_instance_policies })
+        Ok(Found { catalog, rows, folders, strays, tails, newer: NewerThanRow::find(core) })
     })
 }
 
-/// Whether the log has an event of the default tenant that may have made an instance policy: then its row may lack that.
-fn makes_instance_policies(core: &Core) -> bool {
-    let Ok(tail) = core.log.tail(TenantId::DEFAULT.bytes()) else { return true };
-    let makes_one = |seq, bytes: &[u8]| match decode_event(seq, bytes) {
-        Ok((_, Event::Changed(ChangeRecord { change: Change::PolicyCreated { terms, .. }, .. }))) => {
-            terms.is_some_and(|terms| terms.instance)
-        }
-        Ok(_) => false,
-        Err(_) => true,
-    };
-    // Decisions may be many, and make none.
-    tail.may_have(|seq, bytes| may_be_change(bytes) && makes_one(seq, bytes))
+impl NewerThanRow {
+    /// Looks at the log.
+    fn find(core: &Core) -> Self {
+        let Ok(tail) = core.log.tail(TenantId::DEFAULT.bytes()) else {
+            return Self { instance_policies: true, operator_keys: true };
+        };
+        let may_have = |is_one: fn(&Change) -> bool| {
+            let makes_one = |seq, bytes: &[u8]| match decode_event(seq, bytes) {
+                Ok((_, Event::Changed(ChangeRecord { change, .. }))) => is_one(&change),
+                Ok(_) => false,
+                Err(_) => true,
+            };
+            // Decisions may be many, and make none.
+            tail.may_have(|seq, bytes| may_be_change(bytes) && makes_one(seq, bytes))
+        };
+        let is_of_instance = |change: &Change| match change {
+            Change::PolicyCreated { terms, .. } => terms.as_deref().is_some_and(|terms| terms.instance),
+            _ => false,
+        };
+        Self { instance_policies: may_have(is_of_instance), operator_keys: may_have(Change::is_of_operator_keys) }
+    }
 }
 
 fn read_catalog(core: &Core) -> io::Result<(CatalogFile, KnownRows)> {
@@ -235,13 +247,17 @@ fn precedence(ReadTenant { claim, row }: &ReadTenant) -> (u8, bool, Reverse<Tena
 }
 
 impl Registry {
-    /// If the default tenant's row has no instance policies, says so. Else it is read before the first decision.
-    fn note_instance_policies(&self, rows: &KnownRows, read: &[ReadTenant]) {
+    /// If the default tenant has no instance policies, or no operators' keys, says so. Else it is read for that, before
+    /// the first decision or at the end of the start.
+    fn note_what_is_not(&self, newer: &NewerThanRow, rows: &KnownRows, read: &[ReadTenant]) {
         let id = TenantId::DEFAULT;
         let read = read.iter().find(|read| read.claim.id == id).and_then(|read| read.row.as_ref().ok().cloned());
-        let row = read.or_else(|| CatalogRow::decode(id, &rows.get(&id)?.0).ok());
-        if row.is_some_and(|row| row.instance_policies == 0) {
+        let Some(row) = read.or_else(|| CatalogRow::decode(id, &rows.get(&id)?.0).ok()) else { return };
+        if row.instance_policies == 0 && !newer.instance_policies {
             self.core.leases.publish_loaded(0, InstanceSet::default());
+        }
+        if row.operator_keys == 0 && !newer.operator_keys {
+            self.core.operators.publish(&[]);
         }
     }
 

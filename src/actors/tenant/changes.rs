@@ -12,22 +12,24 @@ use crate::domain::event::{Change, ChangeRecord};
 use crate::domain::idempotency::kept_reply::KeptReply;
 use crate::domain::idempotency::key::{RequestKey, UsedKey};
 use crate::domain::tenant::Command;
-use crate::domain::{Credential, Error, Event, Moment};
+use crate::domain::{Credential, Error, Event, Moment, Right};
 
 impl TenantActor {
-    /// The author and the time of a change, if the caller may make one and the journal can take it.
-    fn begin_change(&self, credential: &Credential) -> Result<(By, Moment), Error> {
-        self.begin_once(credential, None).map(|(by, moment, _)| (by, moment))
+    /// The author and the time of a change, if the caller has that right and the journal can take it.
+    fn begin_change(&self, credential: &Credential, right: Right) -> Result<(By, Moment), Error> {
+        self.begin_once(credential, right, None).map(|(by, moment, _)| (by, moment))
     }
 
     /// The same of a request that may carry a key, with what to record of that.
     fn begin_once(
         &self,
         credential: &Credential,
+        right: Right,
         key: Option<&RequestKey>,
     ) -> Result<(By, Moment, Option<UsedKey>), Error> {
         let reading = self.resources.clock.read();
         let caller = self.authenticate(credential, reading.latest())?;
+        caller.check(right)?;
         let by = caller.as_author()?;
         let moment = self.tenant().next_moment(reading.now);
         // A repeat is only read.
@@ -47,7 +49,7 @@ where
     fn handle(&mut self, message: Execute<C>, ctx: &mut Context<Self>) {
         let Execute { credential, author, command, reason, key, reply } = message;
         let executed = (|| {
-            let (by, moment, key) = self.begin_once(&credential, key.as_ref())?;
+            let (by, moment, key) = self.begin_once(&credential, Right::Manage, key.as_ref())?;
             let (change, subject) = command.decide(self.tenant(), by, moment)?;
             let changed = change.is_some();
             if let Some(change) = change {
@@ -93,7 +95,7 @@ impl TenantActor {
         }
         let before = self.tenant().seq();
         let recorded = (|| {
-            let (by, moment, key) = self.begin_once(&credential, key.as_ref())?;
+            let (by, moment, key) = self.begin_once(&credential, Right::Report, key.as_ref())?;
             let (record, answer) = self.tenant().decide_usage(by, report, moment)?;
             if let Some(record) = record {
                 self.record(moment, &Event::Used(UsageRecord { key, ..record }))?;
@@ -140,7 +142,7 @@ impl Handler<ReleaseHold> for TenantActor {
         let ReleaseHold { credential, id, key, reply } = message;
         let before = self.tenant().seq();
         let released = (|| {
-            let (by, moment, key) = self.begin_once(&credential, key.as_ref())?;
+            let (by, moment, key) = self.begin_once(&credential, Right::Report, key.as_ref())?;
             let (record, answer) = self.tenant().decide_release(by, id, moment)?;
             if let Some(record) = record {
                 self.record(moment, &Event::Used(UsageRecord { key, ..record }))?;
@@ -164,7 +166,7 @@ impl Handler<ExtendHold> for TenantActor {
         let ExtendHold { credential, id, time, key, reply } = message;
         let before = self.tenant().seq();
         let extended = (|| {
-            let (by, moment, key) = self.begin_once(&credential, key.as_ref())?;
+            let (by, moment, key) = self.begin_once(&credential, Right::Report, key.as_ref())?;
             let (record, view) = self.tenant().decide_extension(by, id, time, moment)?;
             self.record(moment, &Event::Used(UsageRecord { key, ..record }))?;
             Ok(view)
@@ -184,6 +186,7 @@ impl Handler<ClaimKey> for TenantActor {
         let claimed = (|| {
             let reading = self.resources.clock.read();
             let caller = self.authenticate(&credential, reading.latest())?;
+            caller.check(Right::Operate)?;
             let moment = self.tenant().next_moment(reading.now);
             let key = self.tenant().check_anew(&caller, &key, failed, moment.at)?;
             self.check_writable()?;
@@ -204,7 +207,7 @@ impl Handler<NoteDeletion> for TenantActor {
     fn handle(&mut self, message: NoteDeletion, ctx: &mut Context<Self>) {
         let NoteDeletion { credential, author, reason, tenant, slug, before, reply } = message;
         let noted = (|| {
-            let (by, moment) = self.begin_change(&credential)?;
+            let (by, moment) = self.begin_change(&credential, Right::Operate)?;
             let change = self.tenant().describe(by, author, Change::TenantDeleted { tenant, slug }, moment.wall);
             let change = ChangeRecord { reason, before: before.map(Box::new), ..change };
             self.record(moment, &Event::Changed(change))

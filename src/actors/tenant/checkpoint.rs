@@ -8,7 +8,7 @@ use super::TenantActor;
 use super::fold::FolderNeed;
 use crate::actors::messages::{Checkpointed, TakeCheckpoint};
 use crate::actors::reply::Reply;
-use crate::domain::tenant::Caller;
+use crate::domain::Right;
 use crate::journal::SyncPoint;
 use kavach_store::refusal::storage_unavailable;
 
@@ -21,8 +21,8 @@ impl Handler<TakeCheckpoint> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, TakeCheckpoint { credential, reply }: TakeCheckpoint, ctx: &mut Context<Self>) {
-        let allowed = self.authenticate(&credential, self.resources.clock.read().latest()).and_then(Caller::as_author);
-        if let Err(error) = allowed.and_then(|_| self.check_writable()) {
+        let caller = self.authenticate(&credential, self.resources.clock.read().latest());
+        if let Err(error) = caller.and_then(|caller| caller.check(Right::Read)).and_then(|()| self.check_writable()) {
             return drop(reply.send(Err(error)));
         }
         // The marker that follows a sync says what is on disk, and is the link that covers all of it.

@@ -48,6 +48,13 @@ impl TenantActor {
         if !self.tenant().webhooks().is_empty() && (is_sent_again || Announcement::of(event).is_some()) {
             self.resources.webhooks.bell.ring(self.tenant().id());
         }
+        if let Event::Changed(record) = event
+            && record.change.is_of_operator_keys()
+        {
+            // Before anybody is answered: a revoked key is refused from here on. If the event is lost, the actor ends, and
+            // the next one publishes what is left.
+            self.resources.operators.publish(self.tenant().operator_keys());
+        }
         if !self.meter.has_unsaved() {
             self.meter.unsaved(Some(moment.wall));
         }

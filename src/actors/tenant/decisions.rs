@@ -15,7 +15,7 @@ use crate::domain::decision::Verdict;
 use crate::domain::decision::explain::{Steps, Trace};
 use crate::domain::decision::request::Asked;
 use crate::domain::tenant::Caller;
-use crate::domain::{AuditId, Code, Credential, Decision, Error, Event, Request};
+use crate::domain::{AuditId, Code, Credential, Decision, Error, Event, Request, Right};
 use crate::measure::tenant_measures::Waiting;
 use kavach_store::refusal::outcome_unknown;
 
@@ -48,7 +48,7 @@ impl TenantActor {
         drop(waiting);
         let before = self.tenant().seq();
         let decided = self
-            .admit(&credential, std::slice::from_ref(&request), reading)
+            .admit(&credential, Right::Decide, std::slice::from_ref(&request), reading)
             .and_then(|caller| self.decide(&caller, &request, received, reading, known_only));
         match decided {
             Ok(Some(decision)) => self.reply_decided(TenantReply::Decision(reply, decision), before, ctx),
@@ -100,7 +100,7 @@ impl TenantActor {
         let is_continued = !decisions.is_empty();
         // A caller may have lost the right to ask since the last turn.
         let left = message.requests.get(decisions.len()..).unwrap_or_default();
-        let caller = match self.admit(&message.credential, left, reading) {
+        let caller = match self.admit(&message.credential, Right::Decide, left, reading) {
             Ok(caller) => caller,
             Err(error) => return drop(message.reply.send(Err(error))),
         };
@@ -155,7 +155,7 @@ impl Handler<Explain> for TenantActor {
     fn handle(&mut self, message: Explain, ctx: &mut Context<Self>) {
         let Explain { credential, request, known_only, reply } = message;
         let reading = self.resources.clock.read();
-        let caller = match self.admit(&credential, std::slice::from_ref(&request), reading) {
+        let caller = match self.admit(&credential, Right::Read, std::slice::from_ref(&request), reading) {
             Ok(caller) => caller,
             Err(error) => return drop(reply.send(Err(error))),
         };
@@ -226,14 +226,16 @@ impl TenantActor {
         tenant.decide_within(caller, request, tenant.next_moment(reading.now), leases.as_ref(), trace)
     }
 
-    /// The caller, if it may ask all of these requests.
+    /// The caller, if it has that right and may ask all of these requests.
     pub(super) fn admit(
         &self,
         credential: &Credential,
+        right: Right,
         requests: &[Request],
         reading: Reading,
     ) -> Result<Caller, Error> {
         let caller = self.authenticate(credential, reading.latest())?;
+        caller.check(right)?;
         if let Caller::Agent(slot) = caller {
             let own = self.tenant().agent_in(slot).map(|agent| Asked::Agent(agent.profile.id));
             if requests.iter().any(|request| request.agent != Asked::Caller && Some(request.agent) != own) {

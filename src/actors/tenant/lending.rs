@@ -17,12 +17,11 @@ use crate::actors::mailbox::{MAILBOX_CAPACITY, overloaded};
 use crate::actors::messages::{AskSlice, ExecuteRecalled, FindInstanceSet, ForeseeSlices, RecallSlice};
 use crate::actors::reply::Reply;
 use crate::actors::tenant_reply::TenantReply;
-use crate::domain::author::By;
 use crate::domain::event::Change;
 use crate::domain::instance::lease::{Ask, Lease, LeaseRecord, Outcome, Recall};
 use crate::domain::instance::lending::{Lending, Next};
 use crate::domain::tenant::Command;
-use crate::domain::{Code, Error, PolicyId, TenantId};
+use crate::domain::{Code, Error, PolicyId, Right, TenantId};
 
 /// How long the lender waits for those whom it asked for what they have.
 const RECALL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -103,7 +102,7 @@ where
     fn handle(&mut self, message: ExecuteRecalled<C>, ctx: &mut Context<Self>) {
         let ExecuteRecalled { policy, anew, execute } = message;
         let caller = self.authenticate(&execute.credential, self.resources.clock.read().latest());
-        let is_operator = caller.is_ok_and(|caller| caller.as_author().is_ok_and(|by| by == By::Operator));
+        let is_operator = caller.is_ok_and(|caller| caller.is_operator() && caller.check(Right::Manage).is_ok());
         if !is_operator {
             return self.handle(execute, ctx);
         }

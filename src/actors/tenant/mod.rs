@@ -12,6 +12,7 @@
 //! | ending holds whose time is over | `due_holds` |
 //! | slices of instance policies: calls that wait for one; lending them | `slices`; `lending` |
 //! | looking at the state, opening the audit trail, checkpoints | `reads`, `checkpoint` |
+//! | when keys were last used | `key_uses` |
 //! | recording an event and holding its reply | `commit` |
 //! | writing the tail to the folder, and syncing that | `fold` |
 //! | snapshots, removing what is past the retention | `snapshots`, `retention` |
@@ -23,6 +24,7 @@ mod commit;
 mod decisions;
 mod due_holds;
 mod fold;
+mod key_uses;
 mod lending;
 mod reads;
 mod retention;
@@ -44,6 +46,7 @@ use kavach_store::commit_turn::CommitTurn;
 use kavach_store::{CommitPipeline, LoadedTenant};
 
 use self::fold::FolderNeed;
+use self::key_uses::KeyUses;
 use self::lending::Recalls;
 use self::slices::SliceDesk;
 use super::log_turns::LogTurns;
@@ -84,6 +87,7 @@ pub struct TenantActor {
     /// If it is the default tenant: what it asked others for.
     recalls: Recalls,
     meter: TenantMeter,
+    key_uses: KeyUses,
     report: EndReport,
 }
 
@@ -135,7 +139,6 @@ impl TenantActor {
         Self {
             pipeline,
             turns,
-            resources,
             unbroken: 0,
             last_turn: CommitTurn::default(),
             retention_running: false,
@@ -147,6 +150,8 @@ impl TenantActor {
             snapshots_running: 0,
             desk: SliceDesk::default(),
             recalls: Recalls::default(),
+            key_uses: KeyUses::new(resources.clock.now()),
+            resources,
             meter,
             report,
         }
@@ -159,7 +164,10 @@ impl TenantActor {
     /// Identifies a caller. One with a good key or token of this tenant keeps it in memory.
     fn authenticate(&self, credential: &Credential, at: Timestamp) -> Result<Caller, Error> {
         let caller = self.tenant().authenticate(credential, at)?;
-        if caller != Caller::Operator {
+        if let Caller::Key(key, _) = caller {
+            self.key_uses.note(key, at);
+        }
+        if !caller.is_operator() {
             self.meter.used(self.resources.residency_clock.load(Ordering::Relaxed));
         }
         Ok(caller)
@@ -170,6 +178,9 @@ impl Actor for TenantActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        if self.tenant().id().is_default() {
+            self.resources.operators.publish(self.tenant().operator_keys());
+        }
         // Tenants that started together take turns.
         let offset = Duration::from_secs(u64::from(self.tenant().id().tag().0) % SNAPSHOT_INTERVAL.as_secs());
         ctx.run_later(offset, |actor, ctx| {

@@ -3,10 +3,9 @@
 use actix::{Context, Handler};
 
 use super::TenantActor;
-use crate::actors::messages::{AuditTrail, Firsts, Inspect, OpenAudit, OpenFirsts, Verify};
+use crate::actors::messages::{AuditTrail, Firsts, Inspect, KeyUse, ListKeys, OpenAudit, OpenFirsts, Verify};
 use crate::actors::tenant_reply::TenantReply;
-use crate::domain::tenant::Caller;
-use crate::domain::{Error, Tenant, Timestamp};
+use crate::domain::{Error, Right, Tenant, Timestamp};
 
 /// Bytes of the newest events (64 KiB) up to which a reader copies them: a live stream opens the trail many times a second.
 const COPIED_BYTES: usize = 64 << 10;
@@ -23,11 +22,11 @@ where
         if self.has_many_due_holds(reading.now) {
             return Self::end_holds_before(message, ctx);
         }
-        let Inspect { credential, look, reply } = message;
+        let Inspect { credential, right, look, reply } = message;
         let seen = self
             .authenticate(&credential, reading.latest())
-            .and_then(Caller::as_author)
-            .and_then(|_| look(self.tenant(), self.tenant().next_moment(reading.now).wall));
+            .and_then(|caller| caller.check(right))
+            .and_then(|()| look(self.tenant(), self.tenant().next_moment(reading.now).wall));
         match seen {
             Ok(answer) => self.reply_read(TenantReply::of(reply, answer), ctx),
             Err(error) => drop(reply.send(Err(error))),
@@ -43,16 +42,34 @@ impl Handler<Verify> for TenantActor {
     }
 }
 
+impl Handler<ListKeys> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, ListKeys { credential, reply }: ListKeys, ctx: &mut Context<Self>) {
+        let now = self.resources.clock.read().latest();
+        if let Err(error) = self.authenticate(&credential, now).and_then(|caller| caller.check(Right::Read)) {
+            return drop(reply.send(Err(error)));
+        }
+        let keys = self.tenant().keys().iter().map(|key| {
+            let since = self.key_uses.since.max(key.created_at);
+            KeyUse { last_used_at: self.key_uses.of(key.id), since, key: key.clone() }
+        });
+        self.reply_read(TenantReply::of(reply, keys.collect()), ctx);
+    }
+}
+
 impl Handler<OpenAudit> for TenantActor {
     type Result = ();
 
-    fn handle(&mut self, OpenAudit { credential, reply }: OpenAudit, ctx: &mut Context<Self>) {
+    fn handle(&mut self, OpenAudit { credential, right, reply }: OpenAudit, ctx: &mut Context<Self>) {
         let reading = self.resources.clock.read();
-        if let Err(error) = self.authenticate(&credential, reading.latest()).and_then(Caller::as_author) {
-            return drop(reply.send(Err(error)));
-        }
         let horizon = self.horizon(reading.now);
-        match self.open_trail(horizon) {
+        let opened = self.authenticate(&credential, reading.latest()).and_then(|caller| {
+            caller.check(right)?;
+            let caller_until = self.tenant().caller_until(caller);
+            Ok(AuditTrail { caller_until, ..self.open_trail(horizon)? })
+        });
+        match opened {
             Ok(trail) => self.reply_read(TenantReply::of(reply, trail), ctx),
             Err(error) => drop(reply.send(Err(error))),
         }
@@ -86,6 +103,6 @@ impl TenantActor {
             self.pipeline.seal();
         }
         let journal = self.pipeline.journal().ok_or_else(|| self.pipeline.no_journal())?;
-        Ok(AuditTrail { tenant: self.tenant().id(), reader: journal.reader(), horizon })
+        Ok(AuditTrail { tenant: self.tenant().id(), reader: journal.reader(), horizon, caller_until: None })
     }
 }

@@ -24,7 +24,7 @@ use crate::domain::instance::amounts::Amounts;
 use crate::domain::instance::lease::{Ask, Lease, LeaseRecord, Outcome};
 use crate::domain::instance::published::InstanceSet;
 use crate::domain::instance::slice_check::{Exhausted, Leases, Need};
-use crate::domain::{AgentId, Code, Credential, Error, Event, Request};
+use crate::domain::{AgentId, Code, Credential, Error, Event, Request, Right};
 
 /// How long a call waits for a slice. The lender may have to ask others, of which some may have to be read.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -105,7 +105,7 @@ impl TenantActor {
             return Some(Lack::Set);
         }
         let request = requests.first()?;
-        let caller = self.admit(credential, requests.get(..1)?, reading).ok()?;
+        let caller = self.admit(credential, Right::Decide, requests.get(..1)?, reading).ok()?;
         let (tenant, leases) = (self.tenant(), self.leases(true)?);
         let moment = tenant.next_moment(reading.now);
         let need = tenant.lacking(&caller, request, moment.wall, &leases)?;

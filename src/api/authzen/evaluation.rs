@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check_content_type;
 use super::entities::{Action, Asking, AuthzenContext, Entity, ResourceEntity};
-use crate::api::auth::Decider;
+use crate::api::auth::{CallerGuard, Decider};
 use crate::api::authorize::body_of;
 use crate::api::authorize_body::CallHead;
 use crate::api::error::{HandlerResult, Problem};
@@ -175,7 +175,7 @@ async fn read(decider: &Decider, headers: &HeaderMap, body: &[u8]) -> Result<Req
         .and_then(|()| parse::<EvaluationBody<'_>>(body))
         .and_then(|body| body.check(&head).map_err(Problem));
     if read.is_err() {
-        decider.kavach.authenticate().await?;
+        decider.check().await?;
     }
     read
 }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::check_content_type;
 use super::entities::{Action, AuthzenContext, Entity, ResourceEntity};
 use super::evaluation::{Evaluated, asking};
-use crate::api::auth::Decider;
+use crate::api::auth::{CallerGuard, Decider};
 use crate::api::authorize_body::CallHead;
 use crate::api::error::{HandlerResult, Problem};
 use crate::api::input::{UnreadBody, parse, parse_part};
@@ -239,7 +239,7 @@ type EvaluationsInput = (HttpRequest, UnreadBody<EvaluationsBody<'static>, MAX_B
 /// `POST /access/v1/evaluations`
 pub async fn many(decider: Decider, (http, body): EvaluationsInput) -> HandlerResult {
     // Nobody without a valid key makes the server read a megabyte.
-    decider.kavach.authenticate().await?;
+    decider.check().await?;
     let body = body.bytes(&http).await?;
     let received = Instant::now();
     check_content_type(http.headers())?;

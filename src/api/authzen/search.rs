@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::check_content_type;
 use super::entities::{AGENT, Action, Asking, AuthzenContext, Entity, ResourceEntity, Sought, segment_of};
 use super::evaluation::asking;
-use crate::api::auth::Admin;
+use crate::api::auth::Viewer;
 use crate::api::authorize_body::CallHead;
 use crate::api::error::HandlerResult;
 use crate::api::input::{UnreadBody, parse};
@@ -286,7 +286,7 @@ pub struct ActionAnswer {
 }
 
 /// `POST /access/v1/search/subject`
-pub async fn subject(Admin(kavach): Admin, (http, body): SearchInput<SubjectBody<'static>>) -> HandlerResult {
+pub async fn subject(Viewer(kavach): Viewer, (http, body): SearchInput<SubjectBody<'static>>) -> HandlerResult {
     let body = body.bytes(&http).await?;
     check_content_type(http.headers())?;
     let search = parse::<SubjectBody<'_>>(&body)?.check(&CallHead::asking(http.headers()))?;
@@ -298,7 +298,7 @@ pub async fn subject(Admin(kavach): Admin, (http, body): SearchInput<SubjectBody
 }
 
 /// `POST /access/v1/search/resource`
-pub async fn resource(Admin(kavach): Admin, (http, body): SearchInput<ResourceBody<'static>>) -> HandlerResult {
+pub async fn resource(Viewer(kavach): Viewer, (http, body): SearchInput<ResourceBody<'static>>) -> HandlerResult {
     let body = body.bytes(&http).await?;
     check_content_type(http.headers())?;
     let search = parse::<ResourceBody<'_>>(&body)?.check(&CallHead::asking(http.headers()))?;
@@ -311,7 +311,7 @@ pub async fn resource(Admin(kavach): Admin, (http, body): SearchInput<ResourceBo
 }
 
 /// `POST /access/v1/search/action`
-pub async fn action(Admin(kavach): Admin, (http, body): SearchInput<ActionBody<'static>>) -> HandlerResult {
+pub async fn action(Viewer(kavach): Viewer, (http, body): SearchInput<ActionBody<'static>>) -> HandlerResult {
     let body = body.bytes(&http).await?;
     check_content_type(http.headers())?;
     let search = parse::<ActionBody<'_>>(&body)?.check(&CallHead::asking(http.headers()))?;

@@ -7,6 +7,7 @@ pub mod budgets;
 pub mod decisions;
 pub mod delegations;
 pub mod holds;
+pub mod keys;
 pub mod server;
 pub mod tenants;
 pub mod webhooks;

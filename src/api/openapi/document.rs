@@ -82,8 +82,8 @@ pub fn document(endpoints: &[Endpoint]) -> (Value, Vec<String>) {
                 "MethodNotAllowed": problems::response(405, &[Code::MethodNotAllowed]),
             },
             "securitySchemes": {
-                "operatorKey": bearer("kvo_...", "An operator's key: everything."),
-                "tenantKey": bearer("kvt_...", "A tenant's key: its own tenant."),
+                "operatorKey": bearer("kvo_...", "An operator's key: everything; with the role `auditor`, to read it."),
+                "tenantKey": bearer("kvt_...", "A tenant's key: its own tenant, as far as its role goes."),
                 "agentToken": bearer("kv_...", "An agent's token: its own decisions."),
             },
         },
@@ -175,8 +175,10 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
         "security": security(endpoint.access),
         "responses": responses,
     });
-    if !docs.description.is_empty() {
-        operation["description"] = docs.description.into();
+    let about = [Some(docs.description.to_owned()), roles(endpoint.access)];
+    let about: Vec<String> = about.into_iter().flatten().filter(|text| !text.is_empty()).collect();
+    if !about.is_empty() {
+        operation["description"] = about.join("\n\n").into();
     }
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
@@ -202,11 +204,25 @@ fn response(answered: &AnswerDocs, schemas: &mut Schemas) -> Value {
 fn security(access: RouteAccess) -> Value {
     match access {
         RouteAccess::Public => json!([]),
-        RouteAccess::Operator => json!([{ "operatorKey": [] }]),
-        RouteAccess::Admin => json!([{ "operatorKey": [] }, { "tenantKey": [] }]),
         RouteAccess::Agent => json!([{ "agentToken": [] }]),
-        RouteAccess::Decider => json!([{ "operatorKey": [] }, { "tenantKey": [] }, { "agentToken": [] }]),
+        RouteAccess::Right(right) => {
+            let of_tenants = !right.key_roles().is_empty();
+            let names = [("operatorKey", true), ("tenantKey", of_tenants), ("agentToken", right.is_agents())];
+            names.iter().filter(|(_, is_one)| *is_one).map(|(name, _)| json!({ *name: [] })).collect()
+        }
     }
+}
+
+/// Which roles of keys a route takes, in a sentence.
+fn roles(access: RouteAccess) -> Option<String> {
+    let RouteAccess::Right(right) = access else { return None };
+    let names = |names: Vec<&str>| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let operators = names(right.operator_roles().iter().map(|role| role.as_str()).collect());
+    let tenants = names(right.key_roles().iter().map(|role| role.as_str()).collect());
+    Some(match tenants.as_str() {
+        "" => format!("Roles: of operators {operators}."),
+        _ => format!("Roles: of operators {operators}; of tenant keys {tenants}."),
+    })
 }
 
 /// `GET /openapi.json`. It takes the table of routes as an argument: the table lists this handler.

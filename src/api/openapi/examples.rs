@@ -14,6 +14,8 @@ use crate::api::authzen::evaluations::{EvaluationsAnswer, EvaluationsBody};
 use crate::api::authzen::search::{ActionAnswer, ActionBody, EntityAnswer, ResourceBody, SearchAnswer, SubjectBody};
 use crate::api::health::{Liveness, Readiness};
 use crate::api::holds::HoldExtension;
+use crate::api::introspection::{IntrospectionJson, TokenBody};
+use crate::api::operator_keys::{NewOperatorKey, OperatorKeyJson};
 use crate::api::policies::{CheckBody, CheckJson, Reset, ResetAll, ResetAllJson};
 use crate::api::responses::{
     AgentJson, AgentPolicyJson, DelegationJson, EffectivePermissionJson, HoldJson, KeyJson, PolicyJson, TenantJson,
@@ -29,6 +31,7 @@ use crate::domain::budget::policy_commands::{NewPolicy, PolicyPatch};
 use crate::domain::budget::usage::UsageAnswer;
 use crate::domain::delegation::commands::NewDelegation;
 use crate::domain::tenant::commands::{NewTenant, TenantPatch};
+use crate::domain::tenant::key_update::KeyPatch;
 use crate::domain::webhook::commands::{DeliveryView, NewWebhook, WebhookPatch};
 use crate::domain::{AuditEntry, Code, Decision};
 use crate::store::checkpoint::KeptCheckpoint;
@@ -146,13 +149,55 @@ examples! {
             "search_action_endpoint": "https://kavach.acme.example/access/v1/search/action",
         }
     }
-    NewKey { "a key": { "name": "billing service" } }
+    NewKey {
+        "a key": { "name": "billing service" }
+        "a gateway's": { "name": "gateway", "role": "caller", "expiresAt": "2027-11-24T09:30:00.000Z" }
+    }
+    NewOperatorKey {
+        "an auditor's": { "name": "Ada, audit 2026", "role": "auditor", "expiresAt": "2027-01-31T00:00:00.000Z" }
+    }
+    KeyPatch {
+        "another end": { "expiresAt": "2027-06-30T00:00:00.000Z" }
+        "another name, and no end": { "name": "gateway in Frankfurt", "expiresAt": null }
+    }
+    OperatorKeyJson {
+        "a key": {
+            "id": KEY,
+            "name": "Ada, audit 2026",
+            "key": "kvo_(43 characters)",
+            "prefix": "kvo_Q7h2Lk",
+            "role": "auditor",
+            "expiresAt": "2027-01-31T00:00:00.000Z",
+            "lastUsedAt": null,
+            "trackedSince": MADE,
+            "createdAt": MADE,
+        }
+    }
+    TokenBody { "a token": { "token": TOKEN } }
+    IntrospectionJson {
+        "a good one": {
+            "active": true,
+            "client_id": AGENT,
+            "sub": AGENT,
+            "username": "user-1",
+            "token_type": "Bearer",
+            "exp": 1_827_826_200,
+            "tenantId": TENANT,
+            "status": "active",
+            "tenantStatus": "active",
+        }
+        "any other": { "active": false }
+    }
     KeyJson {
         "a key": {
             "id": KEY,
             "name": "billing service",
             "key": "kvt_(64 characters)",
             "prefix": "kvt_AZrB0uP0eluMbX6PmgscLQQ7h2Lk",
+            "role": "admin",
+            "expiresAt": null,
+            "lastUsedAt": null,
+            "trackedSince": MADE,
             "createdAt": MADE,
         }
     }
@@ -517,7 +562,7 @@ examples! {
             "budgets": [],
         }
     }
-    WhoamiJson { "an operator": { "kind": "operator" } }
+    WhoamiJson { "an operator": { "kind": "operator", "role": "admin", "keyId": null } }
     Liveness { "alive": { "status": "alive" } }
     Readiness {
         "ready": { "status": "ready", "storage": "ok", "clock": "ok", "unavailableTenants": [], "refusedFolders": [] }

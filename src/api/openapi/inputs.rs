@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::example::{Example, shown};
 use super::schemas::{Schemas, not_null};
 use crate::api::idempotency::{Once, OnceWithoutBody, OptionalOnce};
-use crate::api::input::{AnyQuery, Body, OptionalBody, Query, UnreadBody};
+use crate::api::input::{AnyQuery, Body, FORM, JsonOrForm, OptionalBody, Query, UnreadBody};
 use crate::domain::schema::TenantName;
 use crate::domain::{AgentId, AuditId, Code, KeyId, MessageId, PolicyId, WebhookId};
 
@@ -90,7 +90,7 @@ fn path_parameter(schemas: &mut Schemas, path: &str, name: &str) -> (Value, &'st
     let begins = |start: &str| path.starts_with(start);
     match name {
         "tenant" => (schemas.request::<TenantName>(), "The tenant: its id, its slug, or `default`."),
-        "id" if begins("/v1/tenants/") => (schemas.request::<KeyId>(), "The key's id."),
+        "id" if begins("/v1/tenants/") || begins("/v1/keys/") => (schemas.request::<KeyId>(), "The key's id."),
         "id" if begins("/v1/agents/") || path == "/v1/delegations/{id}/permissions" => {
             (schemas.request::<AgentId>(), "The agent's id.")
         }
@@ -143,6 +143,15 @@ impl<T: DeserializeOwned + JsonSchema> HandlerInput for Query<T> {
 impl<T: DeserializeOwned + Example> HandlerInput for Body<T> {
     fn describe(reads: &mut Reads<'_>) {
         reads.body::<T>(true);
+    }
+}
+
+impl<T: DeserializeOwned + Example> HandlerInput for JsonOrForm<T> {
+    fn describe(reads: &mut Reads<'_>) {
+        reads.body::<T>(true);
+        if let Some(content) = reads.body.as_mut().and_then(|body| body["content"].as_object_mut()) {
+            content.extend(content.get("application/json").cloned().map(|json| (FORM.to_owned(), json)));
+        }
     }
 }
 

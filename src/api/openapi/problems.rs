@@ -32,7 +32,7 @@ pub fn of_guard(access: RouteAccess) -> Vec<Code> {
             Code::OutcomeUnknown,
         ]);
     }
-    if matches!(access, RouteAccess::Operator | RouteAccess::Admin | RouteAccess::Agent) {
+    if access != RouteAccess::Public {
         codes.push(Code::Forbidden);
     }
     codes

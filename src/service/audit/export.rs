@@ -17,7 +17,7 @@ use crate::actors::audit_limits::Slot;
 use crate::actors::messages::OpenAudit;
 use crate::actors::{Phase, Route};
 use crate::domain::audit::AuditKind;
-use crate::domain::{AuditFilter, Code, Error, TenantId};
+use crate::domain::{AuditFilter, Code, Error, Right, TenantId};
 use crate::service::kavach::Kavach;
 use crate::store::CatalogRow;
 
@@ -184,7 +184,7 @@ impl ExportRun {
                     false => None,
                 };
                 self.kavach
-                    .ask_one_of(self.only, &route, |reply| OpenAudit { credential, reply })
+                    .ask_one_of(self.only, &route, |reply| OpenAudit { credential, right: Right::Read, reply })
                     .await
                     .map(|trail| (settled, trail))
             };

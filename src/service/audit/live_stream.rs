@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::error;
 
@@ -18,7 +19,8 @@ use crate::actors::Route;
 use crate::actors::audit_limits::Slot;
 use crate::actors::journal_watch::Follower;
 use crate::actors::messages::{AuditTrail, OpenAudit};
-use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Error, TenantId, TenantTag};
+use crate::actors::operator_keys::KeyTable;
+use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, Right, TenantId, TenantTag, Timestamp};
 use crate::service::kavach::Kavach;
 use crate::service::tenant_counts::off_thread;
 
@@ -58,6 +60,10 @@ pub struct AuditStream {
     next_look: Instant,
     keep_alive: Duration,
     last_sign: Instant,
+    /// When the caller's key ends by itself, as far as we heard. A change of it wakes the stream.
+    key_ends_at: Option<Timestamp>,
+    /// Wakes the stream when an operator's key was changed or revoked.
+    operator_keys: watch::Receiver<Arc<KeyTable>>,
     _slot: Slot,
 }
 
@@ -82,6 +88,9 @@ impl AuditStream {
         // Before anything else, so that no event goes unnoticed.
         let follower = kavach.core.audit.watch.follow(only.map(|route| route.id.tag()));
         kavach.check_phase()?;
+        let operator_keys = kavach.core.operators.follow();
+        // A tenant says with its trail when its own key ends.
+        let key_ends_at = kavach.operator_until();
         let start = Instant::now();
         let mut stream = Self {
             filter: Arc::new(filter),
@@ -97,6 +106,8 @@ impl AuditStream {
             next_look: start,
             keep_alive: KEEP_ALIVE,
             last_sign: start,
+            key_ends_at,
+            operator_keys,
             _slot: slot,
             kavach,
         };
@@ -113,7 +124,8 @@ impl AuditStream {
             return Err(no_resume_point());
         }
         let credential = self.kavach.credential;
-        let mut trail = self.kavach.ask(route, |reply| OpenAudit { credential, reply }).await?;
+        let mut trail = self.kavach.ask(route, |reply| OpenAudit { credential, right: Right::Read, reply }).await?;
+        self.note_end_of_key(&trail);
         let start = match (resume, self.filter.since) {
             (Some(id), _) => {
                 trail = self.check_entry(trail, id).await?;
@@ -162,7 +174,7 @@ impl AuditStream {
         let Some(route) = self.kavach.core.directory.route(id.tag()) else { return Ok(()) };
         let credential = self.kavach.credential;
         // If the tenant can't answer now, or was erased, it starts at the entry's time like every other.
-        if let Ok(trail) = self.kavach.ask(&route, |reply| OpenAudit { credential, reply }).await {
+        if let Ok(trail) = self.kavach.ask(&route, |reply| OpenAudit { credential, right: Right::Read, reply }).await {
             self.check_entry(trail, id).await?;
             self.reached.insert(id.tag(), id.seq());
         }
@@ -183,7 +195,7 @@ impl AuditStream {
     /// The tenant's trail can't be read. An error is final.
     pub async fn next(&mut self) -> Option<Result<StreamItem, Error>> {
         loop {
-            if self.follower.is_closed() {
+            if self.follower.is_closed() || self.has_key_ended() {
                 return None;
             }
             let silence_ends = self.last_sign + self.keep_alive;
@@ -228,8 +240,18 @@ impl AuditStream {
                 return None;
             }
             let next_try = (!self.postponed.is_empty()).then_some(self.next_try);
-            let wake = [last_call, next_try].into_iter().flatten().fold(silence_ends, Instant::min);
-            match tokio::time::timeout_at(wake, self.follower.next_news()).await {
+            let key_end = self.key_ends_at.map(|end| self.instant_of(end));
+            let wake = [last_call, next_try, key_end].into_iter().flatten().fold(silence_ends, Instant::min);
+            let news = tokio::select! {
+                news = tokio::time::timeout_at(wake, self.follower.next_news()) => news,
+                _ = self.operator_keys.changed() => {
+                    if self.is_operators() {
+                        self.key_ends_at = self.kavach.operator_until();
+                    }
+                    continue;
+                }
+            };
+            match news {
                 Ok(Some((heard, since))) => {
                     if self.postponed.is_empty() {
                         self.resume.shown_before(since);
@@ -249,8 +271,33 @@ impl AuditStream {
 
     /// When no more matching entries can come.
     fn last_call(&self) -> Option<Instant> {
-        let left = self.filter.until?.plus_millis(GRACE_MS).millis() - self.kavach.core.clock.now().millis();
-        Some(Instant::now() + Duration::from_millis(u64::try_from(left).unwrap_or(0)))
+        Some(self.instant_of(self.filter.until?.plus_millis(GRACE_MS)))
+    }
+
+    /// When the server's clock will say that time; now, if it is past.
+    fn instant_of(&self, time: Timestamp) -> Instant {
+        let left = time.millis() - self.kavach.core.clock.now().millis();
+        Instant::now() + Duration::from_millis(u64::try_from(left).unwrap_or(0))
+    }
+
+    /// Whether the caller's key is no longer good. A tenant's revoked key shows when the tenant is asked next, which its
+    /// revocation causes, and so does another end of it.
+    fn has_key_ended(&self) -> bool {
+        let now = self.kavach.core.clock.read().latest();
+        self.key_ends_at.is_some_and(|end| now >= end)
+            || self.is_operators() && self.kavach.check_operator_key().is_err()
+    }
+
+    /// Whether the caller is an operator.
+    fn is_operators(&self) -> bool {
+        matches!(self.kavach.credential, Credential::Operator(_))
+    }
+
+    /// Notes when the caller's key ends, if it is one of the tenant whose trail that is.
+    fn note_end_of_key(&mut self, trail: &AuditTrail) {
+        if !self.is_operators() {
+            self.key_ends_at = trail.caller_until;
+        }
     }
 
     async fn read_on(&mut self, tag: TenantTag, reading: OldestFirst) -> Result<Vec<u8>, Error> {
@@ -281,11 +328,16 @@ impl AuditStream {
         let credential = self.kavach.credential;
         let route = self.kavach.core.directory.route(tag);
         let opened = match route.filter(|route| self.only.is_none_or(|only| only == route.id)) {
-            Some(route) => self.kavach.ask_one_of(self.only, &route, |reply| OpenAudit { credential, reply }).await,
+            Some(route) => {
+                self.kavach
+                    .ask_one_of(self.only, &route, |reply| OpenAudit { credential, right: Right::Read, reply })
+                    .await
+            }
             None => Err(Error::new(Code::TenantNotFound, "the tenant was erased")),
         };
         match opened {
             Ok(trail) => {
+                self.note_end_of_key(&trail);
                 // The last event seen may be past the end of a trail that a restored backup has set back.
                 let last = trail.reader.last_seq();
                 let start = match self.reached.get(&tag) {
@@ -327,7 +379,7 @@ fn no_resume_point() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Request, Timestamp};
+    use crate::domain::Request;
     use crate::{App, ServerSettings};
 
     fn write(bytes: &mut Vec<u8>, entry: &AuditEntry, _: bool) -> io::Result<()> {

@@ -42,7 +42,9 @@ use crate::actors::messages::OpenAudit;
 use crate::actors::messages::TakeCheckpoint;
 use crate::domain::limits::DEFAULT_AUDIT_PAGE;
 use crate::domain::text::quote;
-use crate::domain::{AuditEntry, AuditFilter, AuditId, Code, Credential, Error, Event, TenantId, TenantRef, Timestamp};
+use crate::domain::{
+    AuditEntry, AuditFilter, AuditId, Code, Credential, Error, Event, Right, TenantId, TenantRef, Timestamp,
+};
 use crate::store::checkpoint::KeptCheckpoint;
 
 pub use export::Export;
@@ -122,7 +124,9 @@ impl Audit<'_> {
             }
             let ids: Vec<_> = batch.iter().map(|(_, id)| *id).collect();
             let mut trails = Gathered::default();
-            self.0.gather(&selection, &ids, &mut trails, |reply| OpenAudit { credential, reply }).await?;
+            self.0
+                .gather(&selection, &ids, &mut trails, |reply| OpenAudit { credential, right: Right::Read, reply })
+                .await?;
             missing.append(&mut trails.missing);
             newest.add(trails.items);
             loop {
@@ -164,7 +168,7 @@ impl Audit<'_> {
         let wanted = AuditId::parse(id).ok_or_else(unknown)?;
         let route = self.0.tenant_of_id(wanted.tag(), unknown)?;
         let credential = self.0.credential;
-        let trail = self.0.ask(&route, |reply| OpenAudit { credential, reply }).await?;
+        let trail = self.0.ask(&route, |reply| OpenAudit { credential, right: Right::Read, reply }).await?;
         let tenant = route.id;
         let look = move || {
             let entry = |moment, event: &Event<'_>| event.is_entry().then(|| AuditEntry::of(tenant, moment, event));

@@ -157,7 +157,7 @@ mod tests {
         assert!(journal.rotate_if_due(DAY_MS).unwrap());
         journal.append(EVENTS + 1, |buffer| buffer.extend_from_slice(&bytes)).unwrap();
         journal.flush().unwrap();
-        let trail = || AuditTrail { tenant, reader: journal.reader(), horizon: None };
+        let trail = || AuditTrail { tenant, reader: journal.reader(), horizon: None, caller_until: None };
         // The filter matches nothing, so nothing else ends a step.
         let filter = Arc::new(AuditFilter { kind: AuditKinds::Usage, ..AuditFilter::default() });
         let steps = |mut reading: OldestFirst| {

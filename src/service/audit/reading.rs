@@ -14,8 +14,7 @@ use tracing::error;
 use crate::actors::fair_semaphore::Party;
 use crate::actors::messages::Verify;
 use crate::actors::tenant_directory::unknown_tenant;
-use crate::domain::tenant::Caller;
-use crate::domain::{Code, Credential, Error, TenantId, TenantRef};
+use crate::domain::{Code, Credential, Error, Right, TenantId, TenantRef, Timestamp};
 use crate::service::kavach::Kavach;
 
 impl Kavach {
@@ -44,11 +43,18 @@ impl Kavach {
         let route = self.core.directory.living(tenant).ok_or_else(|| unknown_tenant(&TenantRef::Id(tenant)))?;
         match self.credential {
             // An operator may read the files even while the tenant has no actor.
-            Credential::Operator(_) => self.check_operator_key(),
-            credential @ (Credential::TenantKey(..) | Credential::AgentToken(..)) => {
-                self.ask(&route, |reply| Verify { credential, reply }).await.and_then(Caller::as_author).map(drop)
-            }
+            Credential::Operator(_) => self.check_operator(Right::Read),
+            credential @ (Credential::TenantKey(..) | Credential::AgentToken(..)) => self
+                .ask(&route, |reply| Verify { credential, reply })
+                .await
+                .and_then(|caller| caller.check(Right::Read)),
         }
+    }
+
+    /// When the caller's key ends by itself, if it is an operator's; `None` if it does not.
+    pub(super) fn operator_until(&self) -> Option<Timestamp> {
+        let Credential::Operator(operator) = self.credential else { return None };
+        operator.key.and_then(|_| self.core.operators.stored(&operator.hash)?.expires_at)
     }
 
     /// The party whose permits a read of this tenant's trail uses.

@@ -22,7 +22,7 @@ use crate::domain::budget::cost::Cost;
 use crate::domain::budget::hold::HoldEnd;
 use crate::domain::budget::settlement::{HoldChange, UsageRecord};
 use crate::domain::limits::MAX_SETTLED;
-use crate::domain::{AuditEntry, Error, Event, Tenant, TenantId, TenantRef, Timestamp};
+use crate::domain::{AuditEntry, Error, Event, Right, Tenant, TenantId, TenantRef, Timestamp};
 use crate::journal::JournalCursor;
 use crate::service::kavach::Kavach;
 
@@ -162,7 +162,7 @@ impl Kavach {
     pub(super) async fn settled_costs(&self, only: Option<TenantId>, route: &Route) -> Result<SettledCosts, Error> {
         let credential = self.credential;
         let look = |tenant: &Tenant, now| Ok(SettledCosts::of_tenant(tenant, now, None));
-        self.ask_one_of(only, route, |reply| Inspect { credential, look, reply }).await
+        self.ask_one_of(only, route, |reply| Inspect { credential, right: Right::Read, look, reply }).await
     }
 
     /// Sets the settled costs of entries of several tenants. In a query over all tenants (`only` is `None`), a tenant that
@@ -223,10 +223,11 @@ impl Kavach {
             Ok((known, open, settlements.closed_to().max(holds.forgotten_to())))
         };
         let (mut found, open, closed_to) =
-            self.ask_one_of(only, route, |reply| Inspect { credential, look, reply }).await?;
+            self.ask_one_of(only, route, |reply| Inspect { credential, right: Right::Read, look, reply }).await?;
         wanted.retain(|(seq, _)| *seq <= closed_to && !open.contains(seq) && !found.contains_key(seq));
         if !wanted.is_empty() {
-            let trail = self.ask_one_of(only, route, |reply| OpenAudit { credential, reply }).await?;
+            let trail =
+                self.ask_one_of(only, route, |reply| OpenAudit { credential, right: Right::Read, reply }).await?;
             found.extend(self.settled_long_ago(trail, wanted).await?);
         }
         for entry in entries.iter_mut().filter(|entry| entry.can_be_settled()) {
@@ -359,7 +360,7 @@ mod tests {
         let (held, newer) = (10, MAX_SETTLED as u64);
         let settled: Vec<_> = (20..=20 + 2 * newer).chain([held, 9]).collect();
         let journal = journal(&data, &settled);
-        let trail = AuditTrail { tenant: TenantId::DEFAULT, reader: journal.reader(), horizon: None };
+        let trail = AuditTrail { tenant: TenantId::DEFAULT, reader: journal.reader(), horizon: None, caller_until: None };
         for (wanted, expected) in
             [(vec![(9, false), (held, true)], vec![held]), (vec![(9, false), (held, false)], vec![])]
         {

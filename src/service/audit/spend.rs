@@ -21,7 +21,7 @@ use crate::domain::spend::group_by::GroupBy;
 use crate::domain::spend::labels::LabelHistory;
 use crate::domain::spend::sums::Sums;
 use crate::domain::spend::tally::{Group, SpendFilter, Tally};
-use crate::domain::{Error, Event, Tenant, TenantId, TenantRef, Timestamp};
+use crate::domain::{Error, Event, Right, Tenant, TenantId, TenantRef, Timestamp};
 use crate::journal::JournalCursor;
 use crate::service::kavach::Kavach;
 
@@ -97,8 +97,9 @@ impl Kavach {
             Ok((SettledCosts::of_tenant(tenant, now, Some(as_of)), as_of, tenant.seq()))
         };
         // Ask for this first: the view of the journal then holds every settlement that the state has forgotten.
-        let (settled, as_of, last) = self.ask_one_of(only, &route, |reply| Inspect { credential, look, reply }).await?;
-        let trail = self.ask_one_of(only, &route, |reply| OpenAudit { credential, reply }).await?;
+        let (settled, as_of, last) =
+            self.ask_one_of(only, &route, |reply| Inspect { credential, right: Right::Read, look, reply }).await?;
+        let trail = self.ask_one_of(only, &route, |reply| OpenAudit { credential, right: Right::Read, reply }).await?;
         let labels = match labels {
             Some(today) => Some(self.label_history(only, &trail, filter.since, today).await?),
             None => None,
@@ -150,7 +151,8 @@ impl Kavach {
                 part.add_today(rest.iter().take(LABELLED_AT_ONCE));
                 Ok((part, rest.len() > LABELLED_AT_ONCE))
             };
-            let (part, more) = self.ask_one_of(only, route, |reply| Inspect { credential, look, reply }).await?;
+            let (part, more) =
+                self.ask_one_of(only, route, |reply| Inspect { credential, right: Right::Read, look, reply }).await?;
             labels.merge_today(part);
             from += LABELLED_AT_ONCE;
             if !more {
@@ -168,7 +170,7 @@ impl Kavach {
         mut labels: LabelHistory,
     ) -> Result<LabelHistory, Error> {
         let (tenant, reader, oldest) = (trail.tenant, trail.reader.clone(), trail.horizon.max(since));
-        let start = AuditTrail { tenant, reader: reader.clone(), horizon: trail.horizon };
+        let start = AuditTrail { tenant, reader: reader.clone(), horizon: trail.horizon, caller_until: None };
         let first = move || oldest.map_or(Ok(1), |oldest| start.first_at(oldest));
         let mut walk = reader.cursor(self.read_trail(only, first).await?);
         loop {
@@ -345,7 +347,7 @@ mod tests {
         journal.flush().unwrap();
         let filter = Arc::new(SpendFilter { until: until.map(at), ..SpendFilter::default() });
         let mut reading = SpendReading {
-            trail: AuditTrail { tenant: TenantId::DEFAULT, reader: journal.reader(), horizon: None },
+            trail: AuditTrail { tenant: TenantId::DEFAULT, reader: journal.reader(), horizon: None, caller_until: None },
             filter: Arc::clone(&filter),
             settled: SettledCosts::default(),
             labels: None,

@@ -1,6 +1,7 @@
 //! An agent: its owner, its permissions, and whether it may work.
 
 pub mod commands;
+pub mod introspection;
 pub mod labels;
 
 use std::fmt;

@@ -319,7 +319,7 @@ impl Policy {
 impl PolicyProfile {
     /// Whether this author may change it: a tenant's keys may not touch what an operator set last.
     pub fn may_be_changed_by(&self, by: By) -> bool {
-        matches!((by, self.by), (By::Operator, _) | (By::Key(_), By::Key(_)))
+        by.is_operator() || matches!((by, self.by), (By::Key(_), By::Key(_)))
     }
 
     /// Whether it is among those that this author resets by resetting all of a tenant.

@@ -143,7 +143,7 @@ pub fn unknown_policy(id: &str) -> Error {
 /// The policy with that id, if this caller may change it.
 fn changeable(tenant: &Tenant, id: PolicyId, by: By) -> Result<&Policy, Error> {
     let policy = existing(tenant, id)?;
-    if policy.profile.terms.instance && by != By::Operator {
+    if policy.profile.terms.instance && !by.is_operator() {
         return Err(unknown_policy(&id.to_string()));
     }
     if policy.profile.may_be_changed_by(by) {
@@ -370,7 +370,7 @@ fn check_instance_action(action: PolicyAction) -> Result<(), Error> {
 }
 
 fn check_instance(tenant: &Tenant, by: By) -> Result<(), Error> {
-    if by != By::Operator {
+    if !by.is_operator() {
         return Err(Error::new(Code::Forbidden, "scope instance requires an operator key"));
     }
     if !tenant.id().is_default() {
@@ -447,7 +447,8 @@ impl Command for UpdatePolicy {
             TermsPatch { time_zone, week_starts_on, month_starts_on, labels, resource, actions, temporary, thresholds };
         let sets_terms = !patch.is_empty();
         // An operator who sets a key's policy to equal values still takes it over.
-        let takes_over = matches!((by, old.by), (By::Operator, By::Key(_)))
+        let takes_over = by.is_operator()
+            && matches!(old.by, By::Key(_))
             && (limits.is_some() || action.is_some() || status.is_some() || sets_terms);
         let limits = limits.unwrap_or_default().merge(&old.limits)?;
         let action = action.unwrap_or(old.action);

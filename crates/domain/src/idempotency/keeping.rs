@@ -60,6 +60,10 @@ impl KeptReply {
             | Change::TenantRequested { .. }
             | Change::KeyCreated { .. }
             | Change::KeyRevoked { .. }
+            | Change::KeyUpdated { .. }
+            | Change::OperatorKeyCreated { .. }
+            | Change::OperatorKeyRevoked { .. }
+            | Change::OperatorKeyUpdated { .. }
             | Change::AgentCreated { .. }
             | Change::AgentUpdated { .. }
             | Change::AgentRevoked { .. }

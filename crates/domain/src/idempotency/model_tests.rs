@@ -22,6 +22,7 @@ use crate::idempotency::key::{IdempotencyKey, KeyOwner, RequestKey, UsedKey};
 use crate::idempotency::memory::{KeyIndex, RememberedKey};
 use crate::limits::{KEY_LIFETIME_MS, MAX_REMEMBERED_KEYS};
 use crate::tenant::key_commands::CreateKey;
+use crate::tenant::role::KeyRole;
 use crate::tenant::{Caller, Command, Repeatable, State, first_answer};
 use crate::*;
 
@@ -176,7 +177,7 @@ impl World {
     fn caller(&self, who: Who) -> Caller {
         match who {
             0 => Caller::Operator,
-            1 => Caller::Key(self.key),
+            1 => Caller::Key(self.key, KeyRole::Admin),
             who => Caller::Agent(u32::from(who - 2)),
         }
     }

@@ -60,8 +60,8 @@ impl Tenant {
 
     fn owner(&self, caller: &Caller) -> Result<KeyOwner, Error> {
         Ok(match caller {
-            Caller::Operator => KeyOwner::Operators,
-            Caller::Key(_) => KeyOwner::TenantKeys,
+            Caller::Operator | Caller::OperatorKey(..) => KeyOwner::Operators,
+            Caller::Key(..) => KeyOwner::TenantKeys,
             Caller::Agent(slot) => {
                 let agent = self.agent_in(*slot);
                 let unknown = || Error::new(Code::InvalidToken, "the key or token is not valid");

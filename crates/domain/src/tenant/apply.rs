@@ -13,7 +13,7 @@ use crate::idempotency::memory::RememberedKey;
 use crate::instance::lease::LeaseRecord;
 use crate::limits::MAX_ENDED_WEIGHT;
 use crate::moment::Moment;
-use crate::tenant::key::ApiKey;
+use crate::tenant::key::{ApiKey, change_key};
 use crate::tenant::{Profile, Tenant, TenantStatus};
 use crate::time::Timestamp;
 use crate::webhook::outbox::Outbox;
@@ -214,10 +214,33 @@ impl Tenant {
                 profile.status = TenantStatus::Active;
                 profile.updated_at = at;
             }
-            Change::KeyCreated { key, name, hash, prefix } => {
-                let (name, prefix) = (name.clone(), prefix.clone());
-                self.state.keys.push(ApiKey { id: *key, name, hash: *hash, prefix, created_at: at });
+            Change::KeyCreated { key, name, hash, prefix, role, expires_at } => self.state.keys.push(ApiKey {
+                id: *key,
+                name: name.clone(),
+                hash: *hash,
+                prefix: prefix.clone(),
+                created_at: at,
+                role: *role,
+                expires_at: *expires_at,
+            }),
+            Change::OperatorKeyCreated { key, name, hash, prefix, role, expires_at } => {
+                self.state.operator_keys.push(ApiKey {
+                    id: *key,
+                    name: name.clone(),
+                    hash: *hash,
+                    prefix: prefix.clone(),
+                    created_at: at,
+                    role: *role,
+                    expires_at: *expires_at,
+                });
             }
+            Change::KeyUpdated { key, name, expires_at } => {
+                change_key(&mut self.state.keys, *key, name, *expires_at);
+            }
+            Change::OperatorKeyUpdated { key, name, expires_at } => {
+                change_key(&mut self.state.operator_keys, *key, name, *expires_at);
+            }
+            Change::OperatorKeyRevoked { key } => self.state.operator_keys.retain(|known| known.id != *key),
             Change::WebhookCreated { webhook, spec } => self.state.webhooks.push(Webhook {
                 profile: Arc::new(WebhookProfile {
                     id: *webhook,

@@ -8,6 +8,9 @@ pub mod commands;
 mod holds;
 pub mod key;
 pub mod key_commands;
+pub mod key_update;
+pub mod right;
+pub mod role;
 pub mod settings;
 mod state;
 mod state_validation;
@@ -39,6 +42,8 @@ use crate::webhook::Webhook;
 
 pub use caller::Caller;
 pub use command::{Command, Creates, Repeatable, first_answer, first_profile};
+pub use right::Right;
+pub use role::{KeyRole, OperatorRole};
 pub use state::{Profile, State, TenantStatus};
 
 /// A tenant: its state, and lookups derived from it.
@@ -134,9 +139,20 @@ impl Tenant {
         }
     }
 
-    /// Its live API keys, oldest first.
+    /// Its API keys that were not revoked, oldest first.
     pub fn keys(&self) -> &[ApiKey] {
         &self.state.keys
+    }
+
+    /// The keys of operators that were not revoked, oldest first, besides the first. Only the default tenant has some.
+    pub fn operator_keys(&self) -> &[ApiKey<OperatorRole>] {
+        &self.state.operator_keys
+    }
+
+    /// When that caller's key ends by itself; `None` if it does not, or is another tenant's to know.
+    pub fn caller_until(&self, caller: Caller) -> Option<Timestamp> {
+        let Caller::Key(id, _) = caller else { return None };
+        self.keys().iter().find(|key| key.id == id)?.expires_at
     }
 
     /// All its agents, oldest first.
@@ -282,7 +298,7 @@ impl Tenant {
         &self.regexes
     }
 
-    /// Identifies the caller. The operator's hash is checked before: the tenant does not know it.
+    /// Identifies the caller. An operator's key is checked before: the tenant does not know it.
     ///
     /// # Errors
     /// `INVALID_TOKEN` for a key or token that this tenant never knew, or no longer accepts.
@@ -290,9 +306,10 @@ impl Tenant {
         // A small step back must not wake a token that was no longer valid for an earlier event.
         let now = self.next_moment(now).wall;
         let found = match credential {
-            Credential::Operator(_) => Some(Caller::Operator),
+            Credential::Operator(operator) => Some((*operator).into()),
             Credential::TenantKey(_, hash) => {
-                self.state.keys.iter().find(|key| key.hash.matches(hash)).map(|key| Caller::Key(key.id))
+                let known = self.state.keys.iter().find(|key| key.hash.matches(hash));
+                known.filter(|key| key.is_live(now)).map(|key| Caller::Key(key.id, key.role))
             }
             Credential::AgentToken(_, hash) => self
                 .by_token

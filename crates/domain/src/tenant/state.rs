@@ -15,6 +15,7 @@ use crate::instance::lent::LentOut;
 use crate::instance::slice::Slice;
 use crate::permission::interning::read_agents;
 use crate::tenant::key::ApiKey;
+use crate::tenant::role::OperatorRole;
 use crate::tenant::settings::TenantSettings;
 use crate::text::Slug;
 use crate::time::Timestamp;
@@ -92,4 +93,7 @@ pub struct State {
     /// What it has lent of its instance policies. Only the default tenant has any.
     #[serde(default, skip_serializing_if = "LentOut::is_empty")]
     pub lent: LentOut,
+    /// The keys of operators that were made over the API, oldest first. Only the default tenant has some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operator_keys: Vec<ApiKey<OperatorRole>>,
 }

@@ -257,7 +257,7 @@ fn existing(tenant: &Tenant, id: WebhookId) -> Result<&Webhook, Error> {
 /// The webhook with that id, if this caller may change it.
 fn changeable(tenant: &Tenant, id: WebhookId, by: By) -> Result<&Webhook, Error> {
     let webhook = existing(tenant, id)?;
-    if matches!((by, webhook.profile.by), (By::Operator, _) | (By::Key(_), By::Key(_))) {
+    if by.is_operator() || matches!((by, webhook.profile.by), (By::Key(_), By::Key(_))) {
         Ok(webhook)
     } else {
         Err(Error::new(Code::Forbidden, "an operator set this webhook last, so only an operator key can change it"))
@@ -364,7 +364,7 @@ impl Command for UpdateWebhook {
         let is_empty =
             url.is_none() && events.is_none() && format.is_none() && description.is_none() && status.is_none();
         // An operator who sets a key's webhook to equal values still takes it over.
-        let takes_over = matches!((by, old.by), (By::Operator, By::Key(_))) && !is_empty;
+        let takes_over = by.is_operator() && matches!(old.by, By::Key(_)) && !is_empty;
         let mut spec = old.spec.clone();
         if let Some(url) = url {
             spec.url = parse_url(&url)?.as_str().into();

@@ -37,6 +37,10 @@ message_types! {
     TenantDeleted "tenant.deleted" "A tenant is about to be erased. Only the default tenant's webhooks are told.";
     KeyCreated "key.created" "A tenant key was created.";
     KeyRevoked "key.revoked" "A tenant key was revoked.";
+    KeyUpdated "key.updated" "A tenant key got another name or another end.";
+    OperatorKeyCreated "operator_key.created" "An operator key was created. Only the default tenant's webhooks are told.";
+    OperatorKeyRevoked "operator_key.revoked" "An operator key was revoked. Only the default tenant's webhooks are told.";
+    OperatorKeyUpdated "operator_key.updated" "An operator key got another name or end. Only the default tenant's webhooks are told.";
     AgentCreated "agent.created" "An agent was created.";
     AgentUpdated "agent.updated" "An agent was changed.";
     AgentRevoked "agent.revoked" "An agent was revoked, by a caller or by a budget.";

@@ -1,6 +1,5 @@
 //! How an event gets into the outboxes of those who ask for it, and what became of it.
 
-use crate::author::By;
 use crate::event::Event;
 use crate::id::WebhookId;
 use crate::moment::Moment;
@@ -31,10 +30,14 @@ impl Tenant {
     /// webhook is not told that it was made, and one that is deleted takes nothing with it.
     pub(crate) fn queue_message(&mut self, moment: Moment, event: &Event<'_>) {
         let Some(Announcement { kind, only }) = Announcement::of(event) else { return };
-        // How much all tenants use is for operators only.
-        let for_operators = matches!(event, Event::Leased(_));
+        // How much all tenants use is for operators only, and so are their keys.
+        let for_operators = match event {
+            Event::Leased(_) => true,
+            Event::Changed(record) => record.change.is_of_operator_keys(),
+            _ => false,
+        };
         for webhook in self.webhooks_mut() {
-            if for_operators && webhook.profile.by != By::Operator {
+            if for_operators && !webhook.profile.by.is_operator() {
                 continue;
             }
             let spec = &webhook.profile.spec;

@@ -13,7 +13,7 @@ use kavach_domain::idempotency::key::IdempotencyKey;
 use kavach_domain::tenant::commands::{NewTenant, SetStatus, TenantPatch, TenantSpec, UpdateTenant};
 use kavach_domain::tenant::key_commands::CreateKey;
 use kavach_domain::tenant::key_commands::RevokeKey;
-use kavach_domain::tenant::{Caller, TenantStatus};
+use kavach_domain::tenant::{Caller, KeyRole, TenantStatus};
 use kavach_domain::webhook::commands::{
     CreateWebhook, DeleteWebhook, Redeliver, RotateWebhook, TestWebhook, UpdateWebhook,
 };
@@ -403,8 +403,8 @@ impl Run {
             request = request.with_key(key, false);
             let key = request.key.as_deref().cloned().unwrap();
             let owner = match caller {
-                Caller::Operator => "operators".to_owned(),
-                Caller::Key(_) => "keys".to_owned(),
+                Caller::Operator | Caller::OperatorKey(..) => "operators".to_owned(),
+                Caller::Key(..) => "keys".to_owned(),
                 Caller::Agent(slot) => format!("agent {slot}"),
             };
             let asked = (request.agent, &call.action, &call.resource, &call.tenants, &call.arguments, &call.ip);
@@ -467,7 +467,10 @@ impl Run {
                 let credential = Credential::TenantKey(id, kavach_domain::SecretHash::of(&key.text));
                 assert_eq!(Credential::parse(&key.text), credential);
                 let found = self.tenant.authenticate(&credential, self.now());
-                let expected = self.model.authenticate_key(&key.text).map(|id| Caller::Key(KeyId::parse(id).unwrap()));
+                let expected = self
+                    .model
+                    .authenticate_key(&key.text)
+                    .map(|id| Caller::Key(KeyId::parse(id).unwrap(), KeyRole::Admin));
                 assert_eq!(found.as_ref().ok(), expected.as_ref());
                 expected.map(|caller| (caller, None))
             }

@@ -63,7 +63,7 @@ pub fn metrics() -> Docs {
 pub fn whoami() -> Docs {
     docs("getWhoami", "Whose key is this?")
         .about("Says what the key in the request is good for.")
-        .answers::<WhoamiJson>(200, "An operator's, or a tenant's with the tenant.")
+        .answers::<WhoamiJson>(200, "An operator's, or a tenant's with the tenant; and its role.")
 }
 
 /// `GET /`

@@ -75,7 +75,7 @@ pub fn activate() -> Docs {
 pub fn create_key() -> Docs {
     docs("createTenantKey", "Create a tenant key")
         .about(
-            "The key's text is in this answer only. It is good for the tenant's own agents, budgets and audit trail.",
+            "The key's text is in this answer only. It is good for its own tenant, as far as its role goes: an `admin` manages it, a `viewer` and an `approver` read it, a `caller` asks for decisions and reports usage.",
         )
         .answers::<KeyJson>(201, "The key, with its text.")
         .fails(&[InvalidField, TenantNotFound, KeyLimitExceeded])
@@ -86,15 +86,24 @@ pub fn create_key() -> Docs {
 /// `GET /v1/tenants/{tenant}/keys`
 pub fn keys() -> Docs {
     docs("listTenantKeys", "List a tenant's keys")
-        .about("Those that are valid, each with the prefix that it is known by.")
+        .about("Those that were not revoked, also after their end, each with the prefix that it is known by.")
         .answers::<Vec<KeyJson>>(200, "The keys, without their text.")
         .fails(&[TenantNotFound])
+}
+
+/// `PATCH /v1/tenants/{tenant}/keys/{id}`
+pub fn update_key() -> Docs {
+    docs("updateTenantKey", "Change a tenant key")
+        .about("A new name, or another end; `null` takes the end away. The key's text and its role stay. A key that has ended is good again with an end in the future.")
+        .answers::<KeyJson>(200, "The key as it is now, without its text.")
+        .fails(&[InvalidField, TenantNotFound, KeyNotFound])
+        .writes()
 }
 
 /// `DELETE /v1/tenants/{tenant}/keys/{id}`
 pub fn revoke_key() -> Docs {
     docs("revokeTenantKey", "Revoke a tenant key")
-        .about("It is final, and counts from the next call on.")
+        .about("It is final, and counts from the next call on. Streams under way end.")
         .nothing("It is good for nothing from now on.")
         .fails(&[InvalidField, TenantNotFound, KeyNotFound])
         .writes()
