@@ -53,7 +53,7 @@ codes! {
         PermissionDenied "PERMISSION_DENIED" "No permission of the agent matches the action and the resource, or the call is malformed.";
         OutsideTimeWindow "OUTSIDE_TIME_WINDOW" "The matching permission does not hold at this time of day.";
         IpNotAllowed "IP_NOT_ALLOWED" "The address of the call is unknown or not in the permission's allowlist.";
-        ArgumentNotAllowed "ARGUMENT_NOT_ALLOWED" "An argument matches none of the permission's patterns.";
+        ArgumentNotAllowed "ARGUMENT_NOT_ALLOWED" "An argument is not one that the permission's patterns or rules allow, or one that they need is missing.";
         RequiresApproval "REQUIRES_APPROVAL" "The matching permission requires a person's approval.";
         RateLimited "RATE_LIMITED" "The permission's calls of the last hour are used up.";
         BudgetExceeded "BUDGET_EXCEEDED" "A budget policy's limit is used up, or the call would exceed it.";

@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod explain;
+pub mod json_parts;
 pub mod kept_answer;
 pub mod request;
 pub mod search;

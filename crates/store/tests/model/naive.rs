@@ -1,9 +1,11 @@
 //! The naive model. Slow on purpose: it remembers nothing that it can find by looking at everything.
 
+use std::collections::BTreeMap;
+
 use kavach_domain::Code;
 use kavach_domain::limits::{MAX_GRACE_SECONDS, MAX_GRACED_TOKENS, MAX_STANDSTILL_MS, MAX_WEBHOOKS};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::hooks::{Hook, Message};
 
@@ -21,6 +23,8 @@ pub struct Constraints {
     pub time_window: Option<Window>,
     pub ip_allowlist: Option<Vec<String>>,
     pub require_approval: Option<bool>,
+    pub arguments: Option<BTreeMap<String, Value>>,
+    pub other_arguments: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -614,6 +618,19 @@ impl Model {
                 return denied(Code::ArgumentNotAllowed, " does not match pattern ".into());
             }
         }
+        let given = call.arguments.clone().filter(|given| !given.is_null()).unwrap_or_else(|| json!({}));
+        let rules = limits.arguments.clone().unwrap_or_default();
+        let names: Vec<_> = rules.keys().map(String::as_str).collect();
+        let holds = |(name, rule): (&String, &Value)| {
+            let steps = name.replace("[]", ".[]");
+            let steps: Vec<_> = steps.split('.').collect();
+            reach(Some(&given), &steps).is_some_and(|found| found.iter().all(|found| rule_holds(rule, *found)))
+        };
+        if !rules.iter().all(holds)
+            || limits.other_arguments.is_some_and(|others| !others_hold(&given, "", &names, others))
+        {
+            return denied(Code::ArgumentNotAllowed, "Argument '".into());
+        }
         if limits.require_approval == Some(true) {
             return denied(Code::RequiresApproval, "approval".to_owned());
         }
@@ -683,6 +700,62 @@ fn collect_strings<'a>(value: &'a Value, into: &mut Vec<&'a str>) {
         Value::Array(items) => items.iter().for_each(|item| collect_strings(item, into)),
         Value::Object(entries) => entries.values().for_each(|item| collect_strings(item, into)),
         _ => {}
+    }
+}
+
+/// What a name leads to. `None` inside for what is missing, outside if there is something else on the way.
+fn reach<'v>(at: Option<&'v Value>, steps: &[&str]) -> Option<Vec<Option<&'v Value>>> {
+    match (steps, at) {
+        ([], at) => Some(vec![at]),
+        ([_, rest @ ..], None) => reach(None, rest),
+        (["[]", rest @ ..], Some(Value::Array(items))) if items.is_empty() => reach(None, rest),
+        (["[]", rest @ ..], Some(Value::Array(items))) => {
+            let found: Option<Vec<_>> = items.iter().map(|item| reach(Some(item), rest)).collect();
+            Some(found?.concat())
+        }
+        ([name, rest @ ..], Some(Value::Object(members))) if *name != "[]" => reach(members.get(*name), rest),
+        _ => None,
+    }
+}
+
+fn rule_holds(rule: &Value, found: Option<&Value>) -> bool {
+    let parts = ["match", "oneOf", "max", "min"];
+    let says = parts.iter().any(|part| rule.get(part).is_some());
+    let Some(value) = found else { return !says || rule.get("absent").is_some() };
+    let number = |part: &str| rule[part].as_f64();
+    if !says {
+        return rule.get("absent").is_none();
+    }
+    rule.get("match").is_none_or(|all| {
+        let mut patterns = all.as_array().unwrap().iter().map(|pattern| pattern.as_str().unwrap());
+        value.as_str().is_some_and(|text| patterns.any(|pattern| matches_argument(pattern, text)))
+    }) && rule.get("oneOf").is_none_or(|all| all.as_array().unwrap().contains(value))
+        && number("max").is_none_or(|max| value.as_f64().is_some_and(|value| value <= max))
+        && number("min").is_none_or(|min| value.as_f64().is_some_and(|value| value >= min))
+}
+
+/// Whether what has no name may be there.
+fn others_hold(value: &Value, path: &str, names: &[&str], others: &str) -> bool {
+    let leads = |path: &str| names.iter().any(|name| *name == path || name.starts_with(&format!("{path}.")) || name.starts_with(&format!("{path}[]")));
+    match value {
+        _ if names.contains(&path) => true,
+        Value::Object(members) => members.iter().all(|(name, value)| {
+            let inner = format!("{path}.{name}");
+            let inner = inner.trim_start_matches('.');
+            if leads(inner) { others_hold(value, inner, names, others) } else { may_be_there(value, others) }
+        }),
+        Value::Array(items) => items.iter().all(|item| others_hold(item, &format!("{path}[]"), names, others)),
+        _ => false,
+    }
+}
+
+fn may_be_there(value: &Value, others: &str) -> bool {
+    match (others, value) {
+        ("allow", _) => true,
+        ("deny", _) | (_, Value::String(_)) => false,
+        (_, Value::Object(members)) => members.is_empty(),
+        (_, Value::Array(items)) => items.iter().all(|item| may_be_there(item, others)),
+        _ => true,
     }
 }
 
