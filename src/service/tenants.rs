@@ -203,7 +203,7 @@ impl Tenants<'_> {
     /// `TENANT_NOT_FOUND`, `KEY_NOT_FOUND`.
     pub async fn revoke_key(&self, tenant: impl Into<TenantRef>, key: &str) -> Result<(), Error> {
         let id = KeyId::parse(key).ok_or_else(|| {
-            Error::new(Code::KeyNotFound, format!("there is no API key '{}'", crate::domain::text::quote(key)))
+            Error::new(Code::KeyNotFound, format!("API key '{}' not found", crate::domain::text::quote(key)))
         });
         self.0.check_operator()?;
         let route = self.0.tenant_in_path(&tenant.into())?;

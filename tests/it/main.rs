@@ -21,6 +21,7 @@
 //! | `life` | one tenant from its creation to a restart after `kill -9`: the overview |
 //! | `decisions` | the order of the checks, who decides and records, batches, explain |
 //! | `constraints`, `arg_patterns` | constraints; patterns for arguments, and warnings about them |
+//! | `arguments` | arguments by their names: tools confined to a folder and to an amount |
 //! | `delegations` | delegations: answers, refusals, crashes |
 //! | `budgets`, `budget_input`, `budget_proof` | policies and their actions; bad input; exactness under threads and `kill -9` |
 //! | `policy_terms` | periods, calendars, scopes and temporary limits of policies; labels; all policies at once |
@@ -43,6 +44,7 @@
 //! | `bad_bytes`, `mutation` | odd bytes in paths and headers; random bodies: never a 5xx |
 //! | `bodies` | one call, however its body is spelled and split |
 //! | `words` | texts and numbers in every spelling and size |
+//! | `sentences` | the words in reasons and messages that clients look for; what an entry says of who asked |
 //! | `queries` | query strings, filters, dates; `no-store` |
 //! | `reasons` | the `reason` of what ends something |
 //! | `limits` | the last value that each limit still allows |
@@ -107,6 +109,7 @@
 mod access;
 mod access_table;
 mod arg_patterns;
+mod arguments;
 mod attempts;
 mod audit;
 mod audit_streams;
@@ -164,6 +167,7 @@ mod residency;
 mod retention;
 mod rounds;
 mod secrets;
+mod sentences;
 mod snapshots;
 mod spend;
 mod stats;

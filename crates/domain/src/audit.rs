@@ -120,7 +120,7 @@ pub struct AuditEntry {
     /// The resource, or for `admin` the id of what changed.
     pub resource: Box<str>,
     /// The call's arguments, or for `admin` the new values. Arguments over 32 KiB, or nested too deep, are replaced by
-    /// `{"sha256", "bytes"}` of their JSON as `JSON.stringify` writes it.
+    /// `{"sha256", "bytes"}` of their JSON as `JSON.stringify` writes it. `{}` if there are none.
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::AnyJson"))]
     pub parameters: Option<Box<RawValue>>,
     /// The result.
@@ -136,7 +136,7 @@ pub struct AuditEntry {
     /// The caller's address.
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Address>"))]
     pub ip: Option<IpAddr>,
-    /// The caller's `User-Agent`.
+    /// The `User-Agent` of an agent that asked itself, or what the asking service says in `context.userAgent`.
     pub user_agent: Option<Box<str>>,
     /// The policy that denied the call.
     pub policy_id: Option<PolicyId>,
@@ -235,14 +235,16 @@ impl AuditEntry {
     /// The entry that shows this event of the tenant.
     pub fn of(tenant: TenantId, moment: Moment, event: &Event<'_>) -> Self {
         let id = AuditId::derive(moment.at, moment.seq, tenant.tag());
-        match event {
+        let entry = match event {
             Event::Decided(record) => Self::of_decision(id, tenant, moment, record),
             Event::Changed(record) => Self::of_change(id, tenant, moment, record),
             Event::Used(record) => Self::of_usage(id, tenant, moment, record),
             Event::Delivered(record) => Self::of_delivery(id, tenant, moment, record),
             // No entry of the trail, but what a message about thresholds tells of.
             Event::Leased(_) => Self::bare(id, AuditKind::Usage, tenant, moment, LEASE_ACTION, tenant.folder_name()),
-        }
+        };
+        let none = || RawValue::from_string("{}".to_owned()).ok();
+        Self { parameters: entry.parameters.or_else(none), ..entry }
     }
 
     /// Whether a usage report may settle this decision.

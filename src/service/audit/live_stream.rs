@@ -282,7 +282,7 @@ impl AuditStream {
         let route = self.kavach.core.directory.route(tag);
         let opened = match route.filter(|route| self.only.is_none_or(|only| only == route.id)) {
             Some(route) => self.kavach.ask_one_of(self.only, &route, |reply| OpenAudit { credential, reply }).await,
-            None => Err(Error::new(Code::TenantNotFound, "the tenant was erased")),
+            None => Err(Error::new(Code::TenantNotFound, "tenant not found: it was erased")),
         };
         match opened {
             Ok(trail) => {

@@ -128,7 +128,7 @@ fn existing(tenant: &Tenant, id: AgentId) -> Result<&Agent, Error> {
 
 /// The error for an agent that doesn't exist or isn't the caller's.
 pub fn unknown_agent(id: &str) -> Error {
-    Error::new(Code::AgentNotFound, format!("there is no agent '{}'", crate::text::quote(id)))
+    Error::new(Code::AgentNotFound, format!("agent '{}' not found", crate::text::quote(id)))
 }
 
 /// The error for an agent named in a body that doesn't exist or isn't the caller's.
@@ -158,8 +158,10 @@ fn check_type(tenant: &Tenant, kind: AgentType) -> Result<(), Error> {
 fn check_room(tenant: &Tenant, now: Timestamp) -> Result<(), Error> {
     match tenant.profile().settings.max_agents {
         Some(most) if tenant.active_agents(now) >= most as usize => {
-            let message =
-                format!("the tenant has {} active agents and its maxAgents is {most}", tenant.active_agents(now));
+            let message = format!(
+                "the tenant has {} active agents, and its maximum is {most} (maxAgents)",
+                tenant.active_agents(now)
+            );
             Err(Error::new(Code::AgentLimitExceeded, message).with_details(json!({ "maxAgents": most })))
         }
         _ => Ok(()),

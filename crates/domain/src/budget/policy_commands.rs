@@ -137,7 +137,7 @@ fn existing(tenant: &Tenant, id: PolicyId) -> Result<&Policy, Error> {
 
 /// The error for a policy that doesn't exist or isn't the caller's.
 pub fn unknown_policy(id: &str) -> Error {
-    Error::new(Code::PolicyNotFound, format!("there is no policy '{}'", quote(id)))
+    Error::new(Code::PolicyNotFound, format!("policy '{}' not found", quote(id)))
 }
 
 /// The policy with that id, if this caller may change it.
@@ -206,7 +206,7 @@ impl Command for CreatePolicy {
             return Err(no_such_agent(&id.to_string()));
         }
         if tenant.policies().len() >= MAX_POLICIES {
-            let message = format!("the tenant has {MAX_POLICIES} policies already; delete one first");
+            let message = format!("the tenant has {MAX_POLICIES} policies, the maximum; delete one first");
             return Err(Error::new(Code::PolicyLimitExceeded, message));
         }
         check_until(&terms, moment)?;

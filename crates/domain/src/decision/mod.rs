@@ -354,7 +354,11 @@ impl Tenant {
         }
         pass(trace, "tenant", "The tenant is active");
         let Some(agent) = agent else {
-            return Err(stop(trace, "agent", Denial::new(Code::AgentNotFound, "No such agent in this tenant")));
+            let reason = match request.nobody() {
+                Some(id) => Cow::Owned(format!("Agent '{id}' not found in this tenant: that is no agent's id")),
+                None => Cow::Borrowed("Agent not found in this tenant"),
+            };
+            return Err(stop(trace, "agent", Denial::new(Code::AgentNotFound, reason)));
         };
         match agent.profile.status(at) {
             AgentStatus::Revoked => {

@@ -64,7 +64,9 @@ fn take_member(text: &str) -> Result<(String, &str), &'static str> {
             '[' => return Err(r"has a '[' without a ']' after it in its name; write '\[' for a bracket"),
             '\\' => {
                 let Some(escaped @ ('.' | '[' | '\\')) = after.chars().next() else {
-                    return Err(r"has a '\' before a character without a meaning in its name; write '\\' for a backslash");
+                    return Err(
+                        r"has a '\' before a character without a meaning in its name; write '\\' for a backslash",
+                    );
                 };
                 member.push(escaped);
                 after.get(1..).unwrap_or_default()

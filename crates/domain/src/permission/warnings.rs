@@ -25,9 +25,11 @@ impl PermissionSet {
     pub fn warnings(&self) -> Vec<Warning> {
         let mut left = MAX_MATCH_STEPS;
         let all = self.as_slice().iter().enumerate();
-        all.flat_map(|(at, permission)| patterns(at, permission).into_iter().chain(self.moot(at, permission, &mut left)))
-            .take(MAX_WARNINGS)
-            .collect()
+        all.flat_map(|(at, permission)| {
+            patterns(at, permission).into_iter().chain(self.moot(at, permission, &mut left))
+        })
+        .take(MAX_WARNINGS)
+        .collect()
     }
 
     /// Says that another permission grants without constraints what this one grants with some. Finding that out takes
@@ -131,7 +133,8 @@ mod tests {
         let json = r#"[{"resource":"a","actions":["b"],"constraints":{"allowedArgPatterns":["/srv/**","^a$","^/srv/","^a|b$"]}}]"#;
         let field = |at: usize| format!("permissions[0].constraints.allowedArgPatterns[{at}]");
         assert_eq!(warned(json), [field(2), field(3)]);
-        let json = r#"[{"resource":"a","actions":["b"],"constraints":{"arguments":{"b[].c":{"match":["x","^/srv/"]}}}}]"#;
+        let json =
+            r#"[{"resource":"a","actions":["b"],"constraints":{"arguments":{"b[].c":{"match":["x","^/srv/"]}}}}]"#;
         assert_eq!(warned(json), ["permissions[0].constraints.arguments.b[].c.match[1]"]);
     }
 

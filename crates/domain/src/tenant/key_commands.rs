@@ -35,7 +35,7 @@ impl Command for CreateKey {
 
     fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, KeyId), Error> {
         if tenant.keys().len() >= MAX_TENANT_KEYS {
-            let message = format!("the tenant has {MAX_TENANT_KEYS} API keys already; revoke one first");
+            let message = format!("the tenant has {MAX_TENANT_KEYS} API keys, the maximum; revoke one first");
             return Err(Error::new(Code::KeyLimitExceeded, message));
         }
         let key = KeyId::derive(moment.at, moment.seq, tenant.id().tag());
@@ -66,7 +66,7 @@ impl Command for RevokeKey {
 
     fn decide(self, tenant: &Tenant, _: By, _: Moment) -> Result<(Option<Change>, ()), Error> {
         if !tenant.keys().iter().any(|key| key.id == self.0) {
-            return Err(Error::new(Code::KeyNotFound, format!("there is no API key {}", self.0)));
+            return Err(Error::new(Code::KeyNotFound, format!("API key {} not found", self.0)));
         }
         Ok((Some(Change::KeyRevoked { key: self.0 }), ()))
     }

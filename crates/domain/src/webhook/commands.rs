@@ -207,12 +207,15 @@ fn status_of(message: &MessageState<'_>) -> DeliveryStatus {
 
 /// The error for a webhook that doesn't exist or isn't the caller's.
 pub fn unknown_webhook(id: &str) -> Error {
-    Error::new(Code::WebhookNotFound, format!("there is no webhook '{}'", quote(id)))
+    Error::new(Code::WebhookNotFound, format!("webhook '{}' not found", quote(id)))
 }
 
 /// The error for a message that the webhook does not have, or not any more.
 pub fn unknown_delivery(id: &str) -> Error {
-    let message = format!("this webhook has no delivery '{}', or had it so long ago that it is not listed", quote(id));
+    let message = format!(
+        "delivery '{}' not found: this webhook has none, or had it so long ago that it is not listed",
+        quote(id)
+    );
     Error::new(Code::DeliveryNotFound, message)
 }
 
@@ -293,7 +296,7 @@ impl Command for CreateWebhook {
 
     fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, WebhookId), Error> {
         if tenant.webhooks().len() >= MAX_WEBHOOKS {
-            let message = format!("the tenant has {MAX_WEBHOOKS} webhooks already; delete one first");
+            let message = format!("the tenant has {MAX_WEBHOOKS} webhooks, the maximum; delete one first");
             return Err(Error::new(Code::WebhookLimitExceeded, message));
         }
         let webhook = WebhookId::derive(moment.at, moment.seq, tenant.id().tag());

@@ -602,7 +602,7 @@ impl Model {
             let clock = format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60);
             let inside = if start < end { *start <= clock && clock < *end } else { *start <= clock || clock < *end };
             if !inside {
-                return denied(Code::OutsideTimeWindow, format!("{start}-{end}"));
+                return denied(Code::OutsideTimeWindow, format!("only allowed between {start} and {end}"));
             }
         }
         if let Some(list) = &limits.ip_allowlist
@@ -736,7 +736,11 @@ fn rule_holds(rule: &Value, found: Option<&Value>) -> bool {
 
 /// Whether what has no name may be there.
 fn others_hold(value: &Value, path: &str, names: &[&str], others: &str) -> bool {
-    let leads = |path: &str| names.iter().any(|name| *name == path || name.starts_with(&format!("{path}.")) || name.starts_with(&format!("{path}[]")));
+    let leads = |path: &str| {
+        names.iter().any(|name| {
+            *name == path || name.starts_with(&format!("{path}.")) || name.starts_with(&format!("{path}[]"))
+        })
+    };
     match value {
         _ if names.contains(&path) => true,
         Value::Object(members) => members.iter().all(|(name, value)| {

@@ -254,15 +254,19 @@ fn limits() -> impl Strategy<Value = Constraints> {
         select(vec!["allow", "allow", "strings", "deny"]),
         prop::bool::weighted(0.1),
     )
-        .prop_map(|(max_calls_per_hour, patterns, time_window, nets, require_approval, arguments, others, alone)| Constraints {
-            max_calls_per_hour,
-            allowed_arg_patterns: patterns.map(|all| all.into_iter().map(str::to_owned).collect()),
-            time_window,
-            ip_allowlist: nets.map(|all| all.into_iter().map(str::to_owned).collect()),
-            require_approval,
-            other_arguments: (arguments.is_some() || alone).then_some(others),
-            arguments,
-        })
+        .prop_map(
+            |(max_calls_per_hour, patterns, time_window, nets, require_approval, arguments, others, alone)| {
+                Constraints {
+                    max_calls_per_hour,
+                    allowed_arg_patterns: patterns.map(|all| all.into_iter().map(str::to_owned).collect()),
+                    time_window,
+                    ip_allowlist: nets.map(|all| all.into_iter().map(str::to_owned).collect()),
+                    require_approval,
+                    other_arguments: (arguments.is_some() || alone).then_some(others),
+                    arguments,
+                }
+            },
+        )
 }
 
 /// Rules for arguments that calls have.

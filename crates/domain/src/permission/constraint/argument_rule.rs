@@ -185,7 +185,8 @@ impl ArgumentRule {
     /// `INVALID_PATTERN` or `INVALID_FIELD`, naming the field from `field` on.
     pub fn parse(field: &str, spec: ArgumentRuleSpec) -> Result<Self, Error> {
         let ArgumentRuleSpec { matching, one_of, max, min, absent } = spec;
-        let refuse = |part: &str, problem: &str| Err(Error::field(Code::InvalidField, &format!("{field}{part}"), problem));
+        let refuse =
+            |part: &str, problem: &str| Err(Error::field(Code::InvalidField, &format!("{field}{part}"), problem));
         if absent == Some(false) {
             return refuse(".absent", "must be true, or left out");
         }
@@ -194,9 +195,19 @@ impl ArgumentRule {
         }
         let patterns = matching.map(|patterns| ArgPatterns::parse(&format!("{field}.match"), patterns)).transpose()?;
         let texts = |values: Vec<JsonText>| values.iter().map(|value| value.as_str().to_owned()).collect();
-        let rule = Self::read(field, patterns, one_of.map(texts), max.as_ref().map(JsonText::as_str), min.as_ref().map(JsonText::as_str), absent)?;
+        let rule = Self::read(
+            field,
+            patterns,
+            one_of.map(texts),
+            max.as_ref().map(JsonText::as_str),
+            min.as_ref().map(JsonText::as_str),
+            absent,
+        )?;
         if rule.patterns.is_some() && (rule.max.is_some() || rule.min.is_some()) {
-            return refuse("", "must not have both match, which is about strings, and max or min, which are about numbers");
+            return refuse(
+                "",
+                "must not have both match, which is about strings, and max or min, which are about numbers",
+            );
         }
         if let (Some(max), Some(min)) = (&rule.max, &rule.min)
             && max.compare(min.as_str()) == Some(Ordering::Less)
@@ -225,7 +236,8 @@ impl ArgumentRule {
         absent: Option<bool>,
     ) -> Result<Self, Error> {
         let number = |part: &str, json: &str| {
-            Decimal::parse(json).map_err(|problem| Error::field(Code::InvalidField, &format!("{field}.{part}"), problem))
+            Decimal::parse(json)
+                .map_err(|problem| Error::field(Code::InvalidField, &format!("{field}.{part}"), problem))
         };
         let value = |(at, json): (usize, &String)| Scalar::parse(&format!("{field}.oneOf[{at}]"), json);
         Ok(Self {
@@ -300,7 +312,10 @@ impl ArgumentRule {
                 return Err(Problem::TooMuchWork);
             }
             if !values.iter().any(|value| value.is(json, string.as_deref())) {
-                return Err(Problem::NotOneOf(shown(json, string.as_deref()), values.iter().map(Scalar::spell).collect()));
+                return Err(Problem::NotOneOf(
+                    shown(json, string.as_deref()),
+                    values.iter().map(Scalar::spell).collect(),
+                ));
             }
         }
         for (limit, beyond) in [(&self.max, Ordering::Less), (&self.min, Ordering::Greater)] {

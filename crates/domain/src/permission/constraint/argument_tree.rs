@@ -131,12 +131,7 @@ impl ArgumentTree {
     ///
     /// # Errors
     /// The first one that does not hold.
-    pub fn check<'c>(
-        &'c self,
-        json: Option<&str>,
-        work: &WorkBudget,
-        regexes: &RegexCache,
-    ) -> Result<(), Failed<'c>> {
+    pub fn check<'c>(&'c self, json: Option<&str>, work: &WorkBudget, regexes: &RegexCache) -> Result<(), Failed<'c>> {
         match self {
             Self::Value(rule) => {
                 let checked = json.map_or_else(|| rule.check_missing(), |json| rule.check(json, work, regexes));
@@ -151,8 +146,10 @@ impl ArgumentTree {
                     *is_there = true;
                     tree.check(Some(value), work, regexes).map_err(|failed| failed.within(own))?;
                 }
-                let missing = named.iter().zip(&is_there).filter(|(_, is_there)| !**is_there);
-                missing.map(|((own, tree), _)| tree.check(None, work, regexes).map_err(|failed| failed.within(own))).collect()
+                let mut missing = named.iter().zip(&is_there).filter(|(_, is_there)| !**is_there);
+                missing.try_for_each(|((own, tree), _)| {
+                    tree.check(None, work, regexes).map_err(|failed| failed.within(own))
+                })
             }
             Self::Items(tree) => {
                 let found = json.map(|json| read_items(json, work)).transpose()?.unwrap_or_default();

@@ -10,9 +10,9 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Code, Error};
-use crate::limits::MAX_NAMED_ARGUMENTS;
 #[cfg(feature = "schema")]
 use crate::limits::MAX_ARGUMENT_NAME_BYTES;
+use crate::limits::MAX_NAMED_ARGUMENTS;
 use crate::permission::arg_pattern::ArgPattern;
 use crate::permission::argument_name;
 use crate::permission::constraint::arg_patterns::ArgPatterns;
@@ -272,7 +272,10 @@ mod tests {
 
     #[test]
     fn absent_alone_means_missing_and_beside_another_rule_that_it_may_be() {
-        holds(r#"{"force":{"absent":true}}"#, &[("{}", true), (r#"{"force":false}"#, false), (r#"{"force":null}"#, false)]);
+        holds(
+            r#"{"force":{"absent":true}}"#,
+            &[("{}", true), (r#"{"force":false}"#, false), (r#"{"force":null}"#, false)],
+        );
         holds(
             r#"{"limit":{"max":10,"absent":true}}"#,
             &[("{}", true), (r#"{"limit":10}"#, true), (r#"{"limit":11}"#, false), (r#"{"limit":null}"#, false)],
@@ -304,9 +307,17 @@ mod tests {
         );
         holds(
             r#"{"grid[][]":{"max":9}}"#,
-            &[(r#"{"grid":[[1],[2,9]]}"#, true), (r#"{"grid":[[1],[2,10]]}"#, false), (r#"{"grid":[1]}"#, false), (r#"{"grid":[[1],[]]}"#, false)],
+            &[
+                (r#"{"grid":[[1],[2,9]]}"#, true),
+                (r#"{"grid":[[1],[2,10]]}"#, false),
+                (r#"{"grid":[1]}"#, false),
+                (r#"{"grid":[[1],[]]}"#, false),
+            ],
         );
-        holds(r#"{"[]":{"match":["/srv/*"]}}"#, &[(r#"["/srv/a"]"#, true), (r#"["/srv/a","/etc"]"#, false), ("{}", false)]);
+        holds(
+            r#"{"[]":{"match":["/srv/*"]}}"#,
+            &[(r#"["/srv/a"]"#, true), (r#"["/srv/a","/etc"]"#, false), ("{}", false)],
+        );
         holds(
             r#"{"a\\.b":{"max":1},"a\\[]":{"max":1}}"#,
             &[(r#"{"a.b":1,"a[]":1}"#, true), (r#"{"a":{"b":1},"a[]":1}"#, false), (r#"{"a.b":2,"a[]":1}"#, false)],
@@ -319,7 +330,10 @@ mod tests {
             "sort":{"oneOf":["a",1,true,null,"b"],"absent":true},"force":{"absent":true},"must":{"min":1}}}"#;
         let secret = format!("kv_{}", "aB3-".repeat(16));
         for (arguments, reason) in [
-            (r#"{"must":1,"edits":[{},{"path":"/etc"}]}"#, "Argument 'edits[1].path' is not allowed: value '/etc' does not match pattern '/srv/**'"),
+            (
+                r#"{"must":1,"edits":[{},{"path":"/etc"}]}"#,
+                "Argument 'edits[1].path' is not allowed: value '/etc' does not match pattern '/srv/**'",
+            ),
             (
                 r#"{"must":1,"edits":[{"path":"/srv/.."}]}"#,
                 "Argument 'edits[0].path' is not allowed: value '/srv/..' does not match pattern '/srv/**': a glob never matches a value \
@@ -331,15 +345,25 @@ mod tests {
             (r#"{"must":1,"amount":100.5}"#, "Argument 'amount' is not allowed: 100.5 is over the maximum of 100"),
             (r#"{"must":1,"amount":0}"#, "Argument 'amount' is not allowed: 0 is under the minimum of 1"),
             (r#"{"must":1,"amount":"5"}"#, "Argument 'amount' must be a number, not a string"),
-            (r#"{"must":1,"sort":"c"}"#, "Argument 'sort' is not allowed: value 'c' is not \"a\" or 1 or true or 2 other values"),
+            (
+                r#"{"must":1,"sort":"c"}"#,
+                "Argument 'sort' is not allowed: value 'c' is not \"a\" or 1 or true or 2 other values",
+            ),
             (r#"{"must":1,"force":true}"#, "Argument 'force' must not be there"),
             ("{}", "Argument 'must' is missing, and the permission is about its value"),
             (r#"{"must":1,"other":1}"#, "Argument 'other' is not one that the permission names"),
             ("[]", "The value of arguments must be an object, not an array"),
-            (&format!(r#"{{"must":1,"sort":"{secret}"}}"#), "Argument 'sort' is not allowed: value 'kv_(hidden)' is not \"a\" or 1 or true or 2 other values"),
+            (
+                &format!(r#"{{"must":1,"sort":"{secret}"}}"#),
+                "Argument 'sort' is not allowed: value 'kv_(hidden)' is not \"a\" or 1 or true or 2 other values",
+            ),
             (&format!(r#"{{"must":1,"{secret}":1}}"#), "Argument 'kv_(hidden)' is not one that the permission names"),
         ] {
-            assert_eq!(denial(rules, &with_arguments(arguments)), Some((Code::ArgumentNotAllowed, reason.to_owned())), "{arguments}");
+            assert_eq!(
+                denial(rules, &with_arguments(arguments)),
+                Some((Code::ArgumentNotAllowed, reason.to_owned())),
+                "{arguments}"
+            );
         }
     }
 
@@ -388,7 +412,8 @@ mod tests {
     fn bad_rules_name_the_field() {
         let too_many: Vec<_> = (0..=MAX_NAMED_ARGUMENTS).map(|at| format!(r#""n{at}":{{}}"#)).collect();
         let secret = format!("kv_{}", "aB3-".repeat(16));
-        let values = format!(r#"{{"arguments":{{"a":{{"oneOf":[{}]}}}}}}"#, vec!["1"; MAX_ARGUMENT_VALUES + 1].join(","));
+        let values =
+            format!(r#"{{"arguments":{{"a":{{"oneOf":[{}]}}}}}}"#, vec!["1"; MAX_ARGUMENT_VALUES + 1].join(","));
         let long = format!(r#"{{"arguments":{{"a":{{"oneOf":["{}"]}}}}}}"#, "a".repeat(MAX_ARGUMENT_VALUE_BYTES));
         refused_fields(&[
             (r#"{"arguments":{}}"#, "arguments"),

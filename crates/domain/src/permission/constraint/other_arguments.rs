@@ -149,9 +149,13 @@ mod tests {
 
     #[test]
     fn without_names_it_is_about_all_arguments() {
-        for (arguments, strings, deny) in
-            [("{}", true, true), (r#"{"a":1}"#, true, false), (r#"{"a":"b"}"#, false, false), ("[1]", false, false), ("5", false, false)]
-        {
+        for (arguments, strings, deny) in [
+            ("{}", true, true),
+            (r#"{"a":1}"#, true, false),
+            (r#"{"a":"b"}"#, false, false),
+            ("[1]", false, false),
+            ("5", false, false),
+        ] {
             let facts = Facts { arguments: Strings::of(arguments), ..anywhere() };
             let grants = |rule: &str| denial_code(&format!(r#"{{"otherArguments":"{rule}"}}"#), &facts).is_none();
             assert_eq!((grants("allow"), grants("strings"), grants("deny")), (true, strings, deny), "{arguments}");
