@@ -95,6 +95,18 @@ pub async fn revoke(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query
     Ok(HttpResponse::NoContent().finish())
 }
 
+/// `POST /v1/agents/{id}/suspend`
+pub async fn suspend(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> HandlerResult {
+    let view = why.of(kavach)?.agents().set_suspended(&id, true).await?;
+    responses::json(HttpResponse::Ok(), &AgentJson::new(&view, None))
+}
+
+/// `POST /v1/agents/{id}/activate`
+pub async fn activate(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> HandlerResult {
+    let view = why.of(kavach)?.agents().set_suspended(&id, false).await?;
+    responses::json(HttpResponse::Ok(), &AgentJson::new(&view, None))
+}
+
 /// `POST /v1/agents/{id}/rotate`
 pub async fn rotate(Admin(kavach): Admin, (id, rotation): (Path<String>, OptionalOnce<Rotation>)) -> HandlerResult {
     let (kavach, rotation) = rotation.of(kavach);

@@ -8,6 +8,7 @@ pub fn status(code: Code) -> u16 {
     match code {
         Code::TenantSuspended
         | Code::AgentRevoked
+        | Code::AgentSuspended
         | Code::AgentExpired
         | Code::PermissionDenied
         | Code::OutsideTimeWindow

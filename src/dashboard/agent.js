@@ -48,7 +48,15 @@ export async function agent({ parts, signal, refresh }) {
     const made = await post(`${path}/rotate`, { graceSeconds: number(form, "graceSeconds") ?? 0 });
     revealSecret("The new token", "token", made.token, null, refresh);
   });
-  const revoke = () => confirm(`Revoke ${found.name}?`, "All its calls are denied from now on, and everything it has lent ends. This can't be undone.", "Revoke", async () => {
+  const suspended = found.status === "suspended";
+  const setSuspended = async (suspend) => {
+    await post(`${path}/${suspend ? "suspend" : "activate"}`);
+    toast(`${found.name} is ${suspend ? "suspended" : "active again"}`);
+    await refresh();
+  };
+  const suspend = () => confirm(`Suspend ${found.name}?`, "All its calls are denied until it is activated again, and what it has lent rests. Its token, delegations and counts stay.", "Suspend", () => setSuspended(true));
+  const activate = () => confirm(`Activate ${found.name}?`, "It may work again, with the same token, permissions and budgets as before.", "Activate", () => setSuspended(false), { danger: false });
+  const revoke = () => confirm(`Revoke ${found.name}?`, `All its calls are denied from now on, and everything it has lent ends. This can't be undone.${suspended ? "" : " To stop it for now, suspend it instead."}`, "Revoke", async () => {
     await remove(path);
     toast(`${found.name} is revoked`);
     await refresh();
@@ -62,7 +70,7 @@ export async function agent({ parts, signal, refresh }) {
       marks: [badge(found.status)],
       actions: [
         h("a", { class: "button", href: whyLink }, "Why?"),
-        usable && button("Edit", edit), usable && button("Rotate token", rotate), usable && button("Revoke", revoke, { kind: "danger" }),
+        usable && button("Edit", edit), usable && button("Rotate token", rotate), usable && (suspended ? button("Activate", activate) : button("Suspend", suspend)), usable && button("Revoke", revoke, { kind: "danger" }),
       ],
     }),
     h("div", { class: "grid" },

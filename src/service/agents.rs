@@ -5,7 +5,7 @@ use super::lists::{InRow, Page, PageRequest};
 use super::tenant_calls::lost;
 use crate::actors::Route;
 use crate::domain::agent::commands::{
-    AgentPatch, AgentView, CreateAgent, NewAgent, RevokeAgent, RotateToken, UpdateAgent, unknown_agent,
+    AgentPatch, AgentView, CreateAgent, NewAgent, RevokeAgent, RotateToken, SetSuspended, UpdateAgent, unknown_agent,
 };
 use crate::domain::{AgentId, AgentStatus, AgentType, Error, Secret, Tenant, TenantRef, Timestamp};
 use crate::store::CatalogRow;
@@ -90,6 +90,15 @@ impl Agents<'_> {
     pub async fn revoke(&self, agent: &str) -> Result<(), Error> {
         let (id, route) = self.find(agent)?;
         self.0.execute(&route, RevokeAgent(id)).await
+    }
+
+    /// Suspends an agent until it is activated, or activates it. It keeps its tokens, delegations and counts.
+    ///
+    /// # Errors
+    /// `AGENT_NOT_FOUND`, `AGENT_IS_REVOKED`.
+    pub async fn set_suspended(&self, agent: &str, suspended: bool) -> Result<AgentView, Error> {
+        let (id, route) = self.find(agent)?;
+        self.0.execute(&route, SetSuspended { id, suspended }).await?.ok_or_else(lost)
     }
 
     /// Replaces an agent's token. The old one stays valid for `grace_seconds`.

@@ -10,6 +10,7 @@
 //! | `access`, `access_table` | who may call each route, with every kind of key: a new route gets a row in the table |
 //! | `foreign_ids` | another tenant's id gets the same answer as an unknown one, in every place that takes an id |
 //! | `tokens` | keys and tokens: rotation, grace, revocation, expiry; how many agents a tenant may have |
+//! | `suspended_agents` | agents that are stopped for a while: what is denied, and what stays |
 //! | `policy_owners` | a tenant key can't change what an operator set last |
 //! | `attempts` | too many calls without a valid key |
 //! | `secrets`, `leaks` | no secret is stored, logged or shown, in any encoding |
@@ -173,6 +174,7 @@ mod spend;
 mod stats;
 mod storage;
 mod stream_resume;
+mod suspended_agents;
 mod tls;
 mod tokens;
 mod tools;

@@ -176,6 +176,15 @@ fn a_change_says_who_made_it_from_where_and_what_was_before() {
         (&seen["before"], &seen["parameters"]),
         (&json!({ "status": "active" }), &json!({ "status": "suspended" }))
     );
+    for (way, now) in [("suspend", true), ("activate", false)] {
+        let seen = last(&operator, "POST", &format!("/v1/agents/{}/{way}", other.id), None);
+        assert_eq!(seen["action"], format!("agent.{way}"));
+        assert_eq!(
+            (&seen["before"], &seen["parameters"]),
+            (&json!({ "suspended": !now }), &json!({ "suspended": now })),
+            "{seen}"
+        );
+    }
     let seen = last(&operator, "DELETE", &format!("/v1/tenants/acme/keys/{}", acme.key_id), None);
     assert_eq!((&seen["before"]["name"], &seen["keyName"]), (&name, &Value::Null), "{seen}");
     // A secret that somebody put in the wrong place is hidden here too.

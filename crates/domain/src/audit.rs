@@ -388,7 +388,7 @@ impl AuditEntry {
             user_agent: author.and_then(|author| author.user_agent.clone()),
             by: Some(author_id(*by)),
             key_name: author.and_then(|author| author.key_name.clone()),
-            before: before.as_deref().and_then(|before| before_json(before, change)),
+            before: before.as_deref().and_then(|before| before_json(before, change)).or_else(|| implied_before(change)),
             ..Self::bare(id, AuditKind::Admin, tenant, moment, action, subject.unwrap_or_else(|| tenant.folder_name()))
         }
     }
@@ -544,6 +544,8 @@ impl<'a> ChangeSummary<'a> {
             }
             Change::AgentUpdated { agent: id, spec } => agent("agent.update", id, Some(spec), spec_json(spec)),
             Change::AgentRevoked { agent: id } => agent("agent.revoke", id, None, Value::Null),
+            Change::AgentSuspended { agent: id } => agent("agent.suspend", id, None, json!({ "suspended": true })),
+            Change::AgentActivated { agent: id } => agent("agent.activate", id, None, json!({ "suspended": false })),
             Change::TokenRotated { agent: id, token: _, grace_until } => {
                 agent("agent.rotate", id, None, json!({ "graceUntil": grace_until }))
             }
@@ -588,6 +590,16 @@ fn delegation_json(spec: &DelegationSpec) -> Value {
         "maxDepth": max_depth,
         "depth": depth,
     })
+}
+
+/// The state before a change that says it itself: nothing is recorded that changes nothing.
+fn implied_before(change: &Change) -> Option<Box<RawValue>> {
+    let suspended = match change {
+        Change::AgentSuspended { .. } => false,
+        Change::AgentActivated { .. } => true,
+        _ => return None,
+    };
+    to_raw_value(&json!({ "suspended": suspended })).ok()
 }
 
 /// The state before the change, in the form of the state after it.

@@ -65,6 +65,8 @@ impl Before {
             | Change::TenantRequested { .. }
             | Change::KeyCreated { .. }
             | Change::AgentCreated { .. }
+            | Change::AgentSuspended { .. }
+            | Change::AgentActivated { .. }
             | Change::TokenRotated { .. }
             | Change::PolicyCreated { .. }
             | Change::PoliciesReset { .. }

@@ -49,6 +49,7 @@ codes! {
         TenantSuspended "TENANT_SUSPENDED" "The agent's tenant is suspended.";
         AgentNotFound "AGENT_NOT_FOUND" "There is no such agent in this tenant, or this key may not see it.";
         AgentRevoked "AGENT_REVOKED" "The agent was revoked.";
+        AgentSuspended "AGENT_SUSPENDED" "The agent is suspended, until somebody activates it.";
         AgentExpired "AGENT_EXPIRED" "The agent's expiresAt has passed.";
         PermissionDenied "PERMISSION_DENIED" "No permission of the agent matches the action and the resource, or the call is malformed.";
         OutsideTimeWindow "OUTSIDE_TIME_WINDOW" "The matching permission does not hold at this time of day.";
@@ -103,7 +104,7 @@ codes! {
         DelegationSelf "DELEGATION_SELF" "An agent can't delegate to itself.";
         DelegationCycle "DELEGATION_CYCLE" "The grantor holds permissions through the agent that it would delegate to.";
         DelegationDepthExceeded "DELEGATION_DEPTH_EXCEEDED" "The chain of delegations would be longer than a maxDepth in it allows.";
-        DelegationGrantorInactive "DELEGATION_GRANTOR_INACTIVE" "The agent that would delegate is revoked or expired.";
+        DelegationGrantorInactive "DELEGATION_GRANTOR_INACTIVE" "The agent that would delegate is revoked, suspended or expired.";
         DelegationLimitExceeded "DELEGATION_LIMIT_EXCEEDED" "The tenant or an agent has reached its limit of delegations.";
         IdempotencyKeyReused "IDEMPOTENCY_KEY_REUSED" "The idempotency key came with another request before.";
         InternalError "INTERNAL_ERROR" "A defect of the server. Nothing was changed.";

@@ -516,6 +516,8 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         ("policyReset.hour", operator(Change::PolicyReset { policy: policy_id(23), period: Period::Hour })),
         ("policiesReset", operator(Change::PoliciesReset { period: Period::Week })),
         ("agentCreated.labels", operator(agent_created(12, labelled, "f"))),
+        ("agentSuspended", key(Change::AgentSuspended { agent: agent_id(9) })),
+        ("agentActivated", because(Change::AgentActivated { agent: agent_id(9) })),
         ("agentCreated.arguments", operator(agent_created(12, spec_with_arguments(), "f"))),
         ("tenantDeleted.least", operator(Change::TenantDeleted { tenant: tenant_id(), slug: None })),
         (

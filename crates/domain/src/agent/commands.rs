@@ -295,8 +295,9 @@ impl Command for UpdateAgent {
             metadata: metadata.unwrap_or_else(|| old.metadata.clone()),
             labels: labels.unwrap_or_else(|| old.labels.clone()),
         };
-        let revives = agent.status(moment.wall) == AgentStatus::Expired
-            && spec.expires_at.is_none_or(|expires| expires > moment.wall);
+        // Suspended or not: an agent that is not expired keeps a place.
+        let revives =
+            agent.profile.is_expired(moment.wall) && spec.expires_at.is_none_or(|expires| expires > moment.wall);
         if revives {
             check_room(tenant, moment.wall)?;
         }
@@ -325,6 +326,30 @@ impl Command for RevokeAgent {
     }
 
     fn reply(_: &Tenant, (): (), _: Timestamp) {}
+}
+
+/// Suspends an agent, or lets it work again. It keeps its tokens, its delegations and its counts.
+pub struct SetSuspended {
+    /// The agent.
+    pub id: AgentId,
+    /// Whether it is suspended from now on.
+    pub suspended: bool,
+}
+
+impl Command for SetSuspended {
+    type Subject = AgentId;
+    type Reply = Option<AgentView>;
+
+    fn decide(self, tenant: &Tenant, _: By, _: Moment) -> Result<(Option<Change>, AgentId), Error> {
+        let Self { id: agent, suspended } = self;
+        let changes = unrevoked(tenant, agent)?.profile.suspended != suspended;
+        let change = if suspended { Change::AgentSuspended { agent } } else { Change::AgentActivated { agent } };
+        Ok((changes.then_some(change), agent))
+    }
+
+    fn reply(tenant: &Tenant, id: AgentId, now: Timestamp) -> Option<AgentView> {
+        AgentView::find(tenant, id, now).ok()
+    }
 }
 
 /// Replaces an agent's token.

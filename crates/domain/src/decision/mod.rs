@@ -364,6 +364,9 @@ impl Tenant {
             AgentStatus::Revoked => {
                 return Err(stop(trace, "agent", Denial::new(Code::AgentRevoked, "The agent was revoked")));
             }
+            AgentStatus::Suspended => {
+                return Err(stop(trace, "agent", Denial::new(Code::AgentSuspended, "The agent is suspended")));
+            }
             AgentStatus::Expired => {
                 return Err(stop(trace, "agent", Denial::new(Code::AgentExpired, "The agent has expired")));
             }

@@ -197,6 +197,7 @@ impl CreateDelegation {
         let inactive = |what| Err(Error::field(Code::DelegationGrantorInactive, "fromAgent", what));
         match from.status(at) {
             AgentStatus::Revoked => return inactive("names an agent that was revoked"),
+            AgentStatus::Suspended => return inactive("names an agent that is suspended"),
             AgentStatus::Expired => return inactive("names an agent that has expired"),
             AgentStatus::Active => {}
         }

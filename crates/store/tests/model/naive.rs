@@ -52,6 +52,7 @@ pub enum AgentKind {
 pub enum Status {
     Active,
     Revoked,
+    Suspended,
     Expired,
 }
 
@@ -101,6 +102,7 @@ pub struct Agent {
     /// For each permission a number, which an identical one keeps when all are replaced.
     pub places: Vec<usize>,
     pub revoked: bool,
+    pub suspended: bool,
     pub created: i64,
     pub updated: i64,
     pub last_active: Option<i64>,
@@ -226,13 +228,19 @@ impl Model {
         let agent = &self.agents[agent];
         match agent.spec.expires_at {
             _ if agent.revoked => Status::Revoked,
-            Some(expires) if at >= expires => Status::Expired,
+            _ if agent.suspended => Status::Suspended,
+            _ if self.is_expired(&agent.spec, at) => Status::Expired,
             _ => Status::Active,
         }
     }
 
+    fn is_expired(&self, spec: &Spec, at: i64) -> bool {
+        spec.expires_at.is_some_and(|expires| at >= expires)
+    }
+
+    /// Suspended agents keep their place.
     pub fn active_agents(&self, at: i64) -> usize {
-        (0..self.agents.len()).filter(|agent| self.status(*agent, at) == Status::Active).count()
+        self.agents.iter().filter(|agent| !agent.revoked && !self.is_expired(&agent.spec, at)).count()
     }
 
     /// The owner of a token, if it is valid.
@@ -276,7 +284,8 @@ impl Model {
         }
         let id = self.next_id("agt", clock);
         let places = self.new_places(spec.permissions.len());
-        let agent = Agent { id, spec, places, revoked: false, created: at, updated: at, last_active: None };
+        let agent =
+            Agent { id, spec, places, revoked: false, suspended: false, created: at, updated: at, last_active: None };
         self.agents.push(agent);
         self.tokens.push(Token { text: token.to_owned(), agent: self.agents.len() - 1, until: None });
         self.event(at, "agent.created");
@@ -308,7 +317,7 @@ impl Model {
         if spec.kind != old.spec.kind {
             self.check_type(spec.kind)?;
         }
-        let revives = self.status(agent, at) == Status::Expired && spec.expires_at.is_none_or(|expires| expires > at);
+        let revives = self.is_expired(&old.spec, at) && spec.expires_at.is_none_or(|expires| expires > at);
         if revives {
             self.check_room(at)?;
         }
@@ -340,6 +349,17 @@ impl Model {
                 Ok(true)
             }
         }
+    }
+
+    pub fn suspend_agent(&mut self, agent: usize, suspended: bool, clock: i64) -> Result<bool, Vec<Code>> {
+        let at = self.time(clock);
+        if self.unrevoked(agent)?.suspended == suspended {
+            return Ok(false);
+        }
+        let agent = &mut self.agents[agent];
+        (agent.suspended, agent.updated) = (suspended, at);
+        self.event(at, if suspended { "agent.suspended" } else { "agent.activated" });
+        Ok(true)
     }
 
     pub fn rotate(&mut self, agent: usize, token: &str, grace: u64, clock: i64) -> Result<(), Vec<Code>> {
@@ -574,6 +594,7 @@ impl Model {
         let Some(index) = call.agent else { return denied(Code::AgentNotFound, "agent") };
         match self.status(index, at) {
             Status::Revoked => return denied(Code::AgentRevoked, "revoked"),
+            Status::Suspended => return denied(Code::AgentSuspended, "suspended"),
             Status::Expired => return denied(Code::AgentExpired, "expired"),
             Status::Active => {}
         }

@@ -18,6 +18,7 @@ pub enum HistoryStep {
     Create(Draft),
     Update(usize, DraftPatch),
     Revoke(usize),
+    SuspendAgent(usize, bool),
     Rotate {
         agent: usize,
         grace: u64,
@@ -127,6 +128,8 @@ fn step() -> impl Strategy<Value = HistoryStep> {
         8 => draft().prop_map(HistoryStep::Create),
         8 => (index.clone(), draft_patch()).prop_map(|(agent, patch)| HistoryStep::Update(agent, patch)),
         2 => index.clone().prop_map(HistoryStep::Revoke),
+        4 => (index.clone(), prop::bool::weighted(0.4))
+            .prop_map(|(agent, suspended)| HistoryStep::SuspendAgent(agent, suspended)),
         6 => (index.clone(), grace(), times.clone())
             .prop_map(|(agent, grace, times)| HistoryStep::Rotate { agent, grace, times }),
         6 => (weighted(0.2, select(vec!["Acme", " Acme 2 ", "  "])), settings_patch())
