@@ -63,6 +63,8 @@ impl KeptReply {
             | Change::AgentCreated { .. }
             | Change::AgentUpdated { .. }
             | Change::AgentRevoked { .. }
+            | Change::AgentSuspended { .. }
+            | Change::AgentActivated { .. }
             | Change::PolicyCreated { .. }
             | Change::PolicyUpdated { .. }
             | Change::PolicyDeleted { .. }
