@@ -20,7 +20,7 @@ pub enum Step {
     Items,
 }
 
-/// Reads a name.
+/// Reads a name of a request.
 ///
 /// # Errors
 /// What is wrong with it, to follow the field's name in a sentence.
@@ -31,6 +31,14 @@ pub fn parse(name: &str) -> Result<Vec<Step>, String> {
     if let Some(problem) = problem_of_compared(name) {
         return Err(format!("has a name that {problem}"));
     }
+    read(name)
+}
+
+/// Reads a name that was stored. It is not held against today's limits, but for its depth, which bounds recursion.
+///
+/// # Errors
+/// As for [`parse`].
+pub fn read(name: &str) -> Result<Vec<Step>, String> {
     let mut steps = Vec::new();
     let mut rest = name;
     while !rest.is_empty() {

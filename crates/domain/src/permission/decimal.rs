@@ -24,6 +24,11 @@ impl Decimal {
         Ok(Self(json.into()))
     }
 
+    /// Reads a number that was stored, however long it is. `None` for other text.
+    pub fn read(json: &str) -> Option<Self> {
+        Parts::of(json).map(|_| Self(json.into()))
+    }
+
     /// The number as it is spelled.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -137,24 +137,34 @@ enum Scalar {
 }
 
 impl Scalar {
-    /// Reads a value of a rule.
+    /// Reads a value of a request.
     fn parse(field: &str, json: &str) -> Result<Self, Error> {
         let refuse = |problem: String| Error::field(Code::InvalidField, field, problem);
         if json.len() > MAX_ARGUMENT_VALUE_BYTES {
             return Err(refuse(format!("must have at most {MAX_ARGUMENT_VALUE_BYTES} bytes as JSON")));
         }
         match Kind::of(json) {
-            Kind::Null => Ok(Self::Null),
-            Kind::Bool => Ok(Self::Bool(json == "true")),
-            Kind::Number => Decimal::parse(json).map(Self::Number).map_err(refuse),
-            Kind::Text => {
-                let text = text(json).ok_or_else(|| refuse("must not contain an unpaired surrogate".to_owned()))?;
-                check_no_secret(field, &text)?;
-                Ok(Self::Text(text.into()))
-            }
+            Kind::Number => return Decimal::parse(json).map(Self::Number).map_err(refuse),
             kind @ (Kind::Array | Kind::Object) => {
-                Err(refuse(format!("must be a string, a number, true, false or null, not {}", kind.as_str())))
+                return Err(refuse(format!("must be a string, a number, true, false or null, not {}", kind.as_str())));
             }
+            Kind::Null | Kind::Bool | Kind::Text => {}
+        }
+        let value = Self::read(json).ok_or_else(|| refuse("must not contain an unpaired surrogate".to_owned()))?;
+        if let Self::Text(text) = &value {
+            check_no_secret(field, text)?;
+        }
+        Ok(value)
+    }
+
+    /// Reads a value that was stored. `None` for what is none.
+    fn read(json: &str) -> Option<Self> {
+        match Kind::of(json) {
+            Kind::Null => Some(Self::Null),
+            Kind::Bool => Some(Self::Bool(json == "true")),
+            Kind::Number => Decimal::read(json).map(Self::Number),
+            Kind::Text => text(json).map(|text| Self::Text(text.into())),
+            Kind::Array | Kind::Object => None,
         }
     }
 
@@ -194,15 +204,18 @@ impl ArgumentRule {
             check_count(&format!("{field}.oneOf"), values.len(), MAX_ARGUMENT_VALUES)?;
         }
         let patterns = matching.map(|patterns| ArgPatterns::parse(&format!("{field}.match"), patterns)).transpose()?;
-        let texts = |values: Vec<JsonText>| values.iter().map(|value| value.as_str().to_owned()).collect();
-        let rule = Self::read(
-            field,
+        let number = |part: &str, json: Option<JsonText>| {
+            let refuse = |problem| Error::field(Code::InvalidField, &format!("{field}.{part}"), problem);
+            json.map(|json| Decimal::parse(json.as_str()).map_err(refuse)).transpose()
+        };
+        let value = |(at, json): (usize, JsonText)| Scalar::parse(&format!("{field}.oneOf[{at}]"), json.as_str());
+        let rule = Self {
             patterns,
-            one_of.map(texts),
-            max.as_ref().map(JsonText::as_str),
-            min.as_ref().map(JsonText::as_str),
-            absent,
-        )?;
+            one_of: one_of.map(|all| all.into_iter().enumerate().map(value).collect()).transpose()?,
+            max: number("max", max)?,
+            min: number("min", min)?,
+            absent: absent.unwrap_or(false),
+        };
         if rule.patterns.is_some() && (rule.max.is_some() || rule.min.is_some()) {
             return refuse(
                 "",
@@ -223,28 +236,17 @@ impl ArgumentRule {
     /// `INVALID_FIELD` for what can't be read, naming the field.
     pub fn restore(field: &str, stored: StoredArgument) -> Result<Self, Error> {
         let StoredArgument { name: _, matching, one_of, max, min, absent } = stored;
-        let patterns = matching.map(|patterns| ArgPatterns::restore(field, patterns)).transpose()?;
-        Self::read(field, patterns, one_of, max.as_deref(), min.as_deref(), absent)
-    }
-
-    fn read(
-        field: &str,
-        patterns: Option<ArgPatterns>,
-        one_of: Option<Vec<String>>,
-        max: Option<&str>,
-        min: Option<&str>,
-        absent: Option<bool>,
-    ) -> Result<Self, Error> {
-        let number = |part: &str, json: &str| {
-            Decimal::parse(json)
-                .map_err(|problem| Error::field(Code::InvalidField, &format!("{field}.{part}"), problem))
+        let refuse = |part: &str| Error::field(Code::InvalidField, &format!("{field}.{part}"), "can't be read");
+        let number = |part: &str, json: Option<String>| {
+            json.map(|json| Decimal::read(&json).ok_or_else(|| refuse(part))).transpose()
         };
-        let value = |(at, json): (usize, &String)| Scalar::parse(&format!("{field}.oneOf[{at}]"), json);
+        let values =
+            |all: Vec<String>| -> Option<Box<[Scalar]>> { all.iter().map(|json| Scalar::read(json)).collect() };
         Ok(Self {
-            patterns,
-            one_of: one_of.map(|all| all.iter().enumerate().map(value).collect::<Result<_, _>>()).transpose()?,
-            max: max.map(|json| number("max", json)).transpose()?,
-            min: min.map(|json| number("min", json)).transpose()?,
+            patterns: matching.map(|patterns| ArgPatterns::restore(field, patterns)).transpose()?,
+            one_of: one_of.map(|all| values(all).ok_or_else(|| refuse("oneOf"))).transpose()?,
+            max: number("max", max)?,
+            min: number("min", min)?,
             absent: absent.unwrap_or(false),
         })
     }

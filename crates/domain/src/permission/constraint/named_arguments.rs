@@ -14,7 +14,7 @@ use crate::error::{Code, Error};
 use crate::limits::MAX_ARGUMENT_NAME_BYTES;
 use crate::limits::MAX_NAMED_ARGUMENTS;
 use crate::permission::arg_pattern::ArgPattern;
-use crate::permission::argument_name;
+use crate::permission::argument_name::{self, Step};
 use crate::permission::constraint::arg_patterns::ArgPatterns;
 use crate::permission::constraint::argument_rule::{ArgumentRule, ArgumentRuleSpec};
 use crate::permission::constraint::argument_tree::{ArgumentTree, Failed};
@@ -89,11 +89,14 @@ impl NamedArguments {
         });
     }
 
-    fn read(rules: impl Iterator<Item = (String, String, Result<ArgumentRule, Error>)>) -> Result<Self, Error> {
+    fn read(
+        rules: impl Iterator<Item = (String, String, Result<ArgumentRule, Error>)>,
+        steps_of: fn(&str) -> Result<Vec<Step>, String>,
+    ) -> Result<Self, Error> {
         let mut tree = ArgumentTree::default();
         for (field, name, rule) in rules {
             let refuse = |problem: String| Error::field(Code::InvalidField, &field, problem);
-            let steps = argument_name::parse(&name).map_err(refuse)?;
+            let steps = steps_of(&name).map_err(refuse)?;
             tree.add(&steps, rule?).map_err(|problem| refuse(problem.to_owned()))?;
         }
         Ok(Self(Arc::new(tree)))
@@ -123,11 +126,12 @@ impl Constraint for NamedArguments {
         for name in rules.keys() {
             check_no_secret(field, name)?;
         }
-        Self::read(rules.into_iter().map(|(name, rule)| {
+        let rules = rules.into_iter().map(|(name, rule)| {
             let field = format!("{field}.{}", quote(&name));
             let rule = ArgumentRule::parse(&field, rule);
             (field, name, rule)
-        }))
+        });
+        Self::read(rules, argument_name::parse)
     }
 
     fn spec(&self) -> NamedArgumentsSpec {
@@ -138,10 +142,11 @@ impl Constraint for NamedArguments {
 
     /// No regular expression is compiled before a call needs it.
     fn restore(field: &str, stored: Vec<StoredArgument>) -> Result<Self, Error> {
-        Self::read(stored.into_iter().map(|stored| {
+        let rules = stored.into_iter().map(|stored| {
             let field = format!("{field}.{}", quote(&stored.name));
             (field.clone(), stored.name.clone(), ArgumentRule::restore(&field, stored))
-        }))
+        });
+        Self::read(rules, argument_name::read)
     }
 
     fn stored(&self) -> Vec<StoredArgument> {
@@ -172,7 +177,10 @@ impl Checked for NamedArguments {
 mod tests {
     use super::*;
     use crate::decision::arguments::Strings;
-    use crate::limits::{MAX_ARG_PATTERNS, MAX_ARGUMENT_VALUE_BYTES, MAX_ARGUMENT_VALUES, MAX_MATCHED_BYTES};
+    use crate::limits::{
+        MAX_ARG_PATTERNS, MAX_ARGUMENT_NAME_BYTES, MAX_ARGUMENT_NAME_STEPS, MAX_ARGUMENT_VALUE_BYTES,
+        MAX_ARGUMENT_VALUES, MAX_MATCHED_BYTES, MAX_NUMBER_BYTES,
+    };
     use crate::permission::constraint::example_tests::{anywhere, denial, parse, refused_fields};
 
     fn with_arguments(json: &str) -> Facts<'_> {
@@ -393,10 +401,10 @@ mod tests {
     fn what_is_stored_is_not_held_against_the_limits() {
         let rules: Vec<_> = (0..=MAX_NAMED_ARGUMENTS)
             .map(|at| StoredArgument {
-                name: format!("n{at:03}"),
+                name: format!("n{at:03}\u{200b}{}", "n".repeat(MAX_ARGUMENT_NAME_BYTES)),
                 matching: Some(vec!["^(".to_owned(); MAX_ARG_PATTERNS + 1]),
-                one_of: None,
-                max: Some("1".to_owned()),
+                one_of: Some(vec![format!("\"{}\"", "v".repeat(MAX_ARGUMENT_VALUE_BYTES)); MAX_ARGUMENT_VALUES + 1]),
+                max: Some("1".repeat(MAX_NUMBER_BYTES + 1)),
                 min: Some("2".to_owned()),
                 absent: None,
             })
@@ -404,8 +412,21 @@ mod tests {
         let restored = NamedArguments::restore("arguments", rules.clone()).unwrap();
         assert_eq!(restored.stored(), rules);
         assert!(NamedArguments::parse("arguments", restored.spec()).is_err());
-        let failure = restored.check(&with_arguments(r#"{"n000":"("}"#), &RegexCache::default()).err();
+        let call = format!(r#"{{"{}":"("}}"#, rules[0].name);
+        let failure = restored.check(&with_arguments(&call), &RegexCache::default()).err();
         assert!(failure.is_some(), "one that can't be compiled matches nothing");
+        // What can't be read at all is refused, and so is what leads too deep.
+        let named = |name: String| StoredArgument { name, ..rules[0].clone() };
+        let deep = "[]".repeat(MAX_ARGUMENT_NAME_STEPS + 1);
+        for bad in [
+            named(deep),
+            named("a..b".to_owned()),
+            StoredArgument { max: Some("x".to_owned()), ..rules[0].clone() },
+            StoredArgument { one_of: Some(vec!["{}".to_owned()]), ..rules[0].clone() },
+            StoredArgument { one_of: Some(vec![r#""\ud800""#.to_owned()]), ..rules[0].clone() },
+        ] {
+            assert!(NamedArguments::restore("arguments", vec![bad.clone()]).is_err(), "{bad:?}");
+        }
     }
 
     #[test]
