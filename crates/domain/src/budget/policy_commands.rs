@@ -378,7 +378,7 @@ fn check_instance(tenant: &Tenant, by: By) -> Result<(), Error> {
     }
     let count = tenant.policies().iter().filter(|policy| policy.profile.terms.instance).count();
     if count >= MAX_INSTANCE_POLICIES {
-        let message = format!("the server has {MAX_INSTANCE_POLICIES} instance policies already; delete one first");
+        let message = format!("the server has {MAX_INSTANCE_POLICIES} instance policies, the maximum; delete one first");
         return Err(Error::new(Code::PolicyLimitExceeded, message));
     }
     Ok(())
