@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use crate::agent::AgentSpec;
+use crate::agent::labels::Labels;
+use crate::agent::{AgentSpec, AgentType};
 use crate::author::By;
 use crate::budget::cost::Cost;
 use crate::budget::policy::PolicyAction;
@@ -22,6 +23,7 @@ use crate::error::Code;
 use crate::event::{Before, Change, ChangeRecord, Event, Record};
 use crate::id::{AgentId, AuditId, MessageId, PolicyId, TenantId, WebhookId};
 use crate::moment::Moment;
+use crate::permission::PermissionSpec;
 use crate::tenant::TenantStatus;
 use crate::time::Timestamp;
 use crate::trace_id::TraceId;
@@ -445,6 +447,31 @@ struct PolicyParameters<'a> {
     terms: Option<TermsView>,
 }
 
+/// An agent after the change. It is serialized directly too, because `Value` would round the numbers of its permissions.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AgentParameters<'a> {
+    owner_id: &'a str,
+    name: &'a str,
+    r#type: AgentType,
+    permissions: Vec<PermissionSpec>,
+    expires_at: Option<Timestamp>,
+    metadata: Option<&'a RawValue>,
+    labels: &'a Labels,
+}
+
+/// A delegation, likewise.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DelegationParameters<'a> {
+    from_agent: &'a AgentId,
+    to_agent: &'a AgentId,
+    permissions: Vec<PermissionSpec>,
+    expires_at: Option<Timestamp>,
+    max_depth: u32,
+    depth: u32,
+}
+
 impl<'a> ChangeSummary<'a> {
     fn of(change: &'a Change) -> Self {
         let raw = |parameters: Value| (!parameters.is_null()).then(|| to_raw_value(&parameters).ok()).flatten();
@@ -452,12 +479,15 @@ impl<'a> ChangeSummary<'a> {
             let parameters = raw(parameters);
             ChangeSummary { action, agent: None, owner: None, subject: None, parameters }
         };
-        let agent = |action, agent: &AgentId, spec: Option<&'a AgentSpec>, parameters: Value| ChangeSummary {
-            action,
+        let agent = |action, agent: &AgentId, parameters: Value| ChangeSummary {
             agent: Some(*agent),
-            owner: spec.map(|spec| &*spec.owner),
             subject: Some(agent.to_string()),
-            parameters: raw(parameters),
+            ..tenant(action, parameters)
+        };
+        let whole = |action, id: &AgentId, spec: &'a AgentSpec| ChangeSummary {
+            owner: Some(&spec.owner),
+            parameters: to_raw_value(&AgentParameters::of(spec)).ok(),
+            ..agent(action, id, Value::Null)
         };
         let webhook = |action, id: &WebhookId, parameters: Value| ChangeSummary {
             subject: Some(id.to_string()),
@@ -524,7 +554,8 @@ impl<'a> ChangeSummary<'a> {
             Change::DelegationCreated { delegation, spec } => ChangeSummary {
                 agent: Some(spec.from),
                 subject: Some(delegation.to_string()),
-                ..tenant("delegation.create", delegation_json(spec))
+                parameters: to_raw_value(&DelegationParameters::of(spec)).ok(),
+                ..tenant("delegation.create", Value::Null)
             },
             Change::DelegationRevoked { delegation, from, to } => ChangeSummary {
                 agent: Some(*from),
@@ -539,32 +570,31 @@ impl<'a> ChangeSummary<'a> {
             Change::WebhookRedelivered { webhook: id, message } => {
                 webhook("webhook.redeliver", id, json!({ "message": message }))
             }
-            Change::AgentCreated { agent: id, spec, token: _ } => {
-                agent("agent.create", id, Some(spec), spec_json(spec))
-            }
-            Change::AgentUpdated { agent: id, spec } => agent("agent.update", id, Some(spec), spec_json(spec)),
-            Change::AgentRevoked { agent: id } => agent("agent.revoke", id, None, Value::Null),
-            Change::AgentSuspended { agent: id } => agent("agent.suspend", id, None, json!({ "suspended": true })),
-            Change::AgentActivated { agent: id } => agent("agent.activate", id, None, json!({ "suspended": false })),
+            Change::AgentCreated { agent: id, spec, token: _ } => whole("agent.create", id, spec),
+            Change::AgentUpdated { agent: id, spec } => whole("agent.update", id, spec),
+            Change::AgentRevoked { agent: id } => agent("agent.revoke", id, Value::Null),
+            Change::AgentSuspended { agent: id } => agent("agent.suspend", id, json!({ "suspended": true })),
+            Change::AgentActivated { agent: id } => agent("agent.activate", id, json!({ "suspended": false })),
             Change::TokenRotated { agent: id, token: _, grace_until } => {
-                agent("agent.rotate", id, None, json!({ "graceUntil": grace_until }))
+                agent("agent.rotate", id, json!({ "graceUntil": grace_until }))
             }
         }
     }
 }
 
-fn spec_json(spec: &AgentSpec) -> Value {
-    let AgentSpec { owner, name, kind, permissions, expires_at, metadata, labels } = spec;
-    let metadata = metadata.as_deref().and_then(|json| serde_json::from_str::<Value>(json).ok());
-    json!({
-        "ownerId": owner,
-        "name": name,
-        "type": kind,
-        "permissions": permissions.specs(),
-        "expiresAt": expires_at,
-        "metadata": metadata,
-        "labels": labels,
-    })
+impl<'a> AgentParameters<'a> {
+    fn of(spec: &'a AgentSpec) -> Self {
+        let AgentSpec { owner, name, kind, permissions, expires_at, metadata, labels } = spec;
+        Self {
+            owner_id: owner,
+            name,
+            r#type: *kind,
+            permissions: permissions.specs(),
+            expires_at: *expires_at,
+            metadata: metadata.as_deref().and_then(|json| serde_json::from_str(json).ok()),
+            labels,
+        }
+    }
 }
 
 /// A webhook without the part of its URL that may be a secret.
@@ -579,17 +609,27 @@ fn webhook_json(spec: &WebhookSpec) -> Value {
     })
 }
 
-fn delegation_json(spec: &DelegationSpec) -> Value {
-    let DelegationSpec { from, to, permissions, expires_at, max_depth, effective_max_depth: _, depth, stands_on: _ } =
-        spec;
-    json!({
-        "fromAgent": from,
-        "toAgent": to,
-        "permissions": permissions.specs(),
-        "expiresAt": expires_at,
-        "maxDepth": max_depth,
-        "depth": depth,
-    })
+impl<'a> DelegationParameters<'a> {
+    fn of(spec: &'a DelegationSpec) -> Self {
+        let DelegationSpec {
+            from,
+            to,
+            permissions,
+            expires_at,
+            max_depth,
+            effective_max_depth: _,
+            depth,
+            stands_on: _,
+        } = spec;
+        Self {
+            from_agent: from,
+            to_agent: to,
+            permissions: permissions.specs(),
+            expires_at: *expires_at,
+            max_depth: *max_depth,
+            depth: *depth,
+        }
+    }
 }
 
 /// The state before a change that says it itself: nothing is recorded that changes nothing.
@@ -614,7 +654,7 @@ fn before_json(before: &Before, change: &Change) -> Option<Box<RawValue>> {
             })
         }
         Before::Key { name, prefix } => to_raw_value(&json!({ "name": name, "prefix": prefix })),
-        Before::Agent(spec) => to_raw_value(&spec_json(spec)),
+        Before::Agent(spec) => to_raw_value(&AgentParameters::of(spec)),
         Before::Policy { agent, owner, limits, action, disabled, terms } => to_raw_value(&PolicyParameters {
             agent_id: Some(agent),
             user_id: Some(owner),
@@ -625,7 +665,7 @@ fn before_json(before: &Before, change: &Change) -> Option<Box<RawValue>> {
         }),
         // Not through a `Value`, for the same reason.
         Before::Used(used) => to_raw_value(&UsedView::from(&**used)),
-        Before::Delegation(spec) => to_raw_value(&delegation_json(spec)),
+        Before::Delegation(spec) => to_raw_value(&DelegationParameters::of(spec)),
         Before::Webhook(spec) => to_raw_value(&webhook_json(spec)),
     }
     .ok()
@@ -652,5 +692,32 @@ mod tests {
         let limits = r#""limits":{"maxCallsPerDay":null,"maxCallsPerMonth":null,"maxTokensCostPerDay":123456789012.123457,"maxTokensCostPerMonth":null},"action":"block""#;
         assert_eq!(shown(created), format!(r#"{{"agentId":null,"userId":null,{limits}}}"#));
         assert_eq!(shown(updated), format!(r#"{{{limits},"disabled":true}}"#));
+    }
+
+    #[test]
+    fn numbers_of_permissions_keep_every_digit() {
+        let rules = r#"{"arguments":{"amount":{"max":100.00000000000000000010}},"otherArguments":"deny"}"#;
+        let permissions = format!(r#"[{{"resource":"pay","actions":["*"],"constraints":{rules}}}]"#);
+        let specs = serde_json::from_str(&permissions).unwrap();
+        let spec = AgentSpec {
+            owner: "u".into(),
+            name: "n".into(),
+            kind: AgentType::Service,
+            permissions: crate::permission::PermissionSet::parse(specs).unwrap().into(),
+            expires_at: None,
+            metadata: Some(r#"{"a":1.0}"#.into()),
+            labels: Labels::default(),
+        };
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let agent = AgentId::derive(at, 2, TenantId::DEFAULT.tag());
+        let change = Change::AgentUpdated { agent, spec: Box::new(spec.clone()) };
+        let before = Some(Box::new(Before::Agent(Box::new(spec))));
+        let event = Event::Changed(ChangeRecord { before, ..ChangeRecord::new(By::Operator, change) });
+        let entry = AuditEntry::of(TenantId::DEFAULT, Moment::new(at, 2), &event);
+        let expected = format!(
+            r#"{{"ownerId":"u","name":"n","type":"service","permissions":{permissions},"expiresAt":null,"metadata":{{"a":1.0}},"labels":{{}}}}"#
+        );
+        assert_eq!(entry.parameters.unwrap().get(), expected);
+        assert_eq!(entry.before.unwrap().get(), expected);
     }
 }
