@@ -21,7 +21,7 @@ use crate::domain::instance::lease::{Ask, Lease, Recall};
 use crate::domain::tenant::{Caller, Command};
 use crate::domain::text::Slug;
 use crate::domain::webhook::outbox::DeliveryRecord;
-use crate::domain::{AuditId, Credential, Decision, Error, PolicyId, Request, TenantId, Timestamp};
+use crate::domain::{AuditId, Credential, Decision, Error, PolicyId, Request, SeenVersions, TenantId, Timestamp};
 use crate::journal::{Checkpoint, JournalReader};
 use crate::measure::tenant_measures::Waiting;
 use kavach_store::catalog_writer::RowBytes;
@@ -320,6 +320,23 @@ pub struct ClaimKey {
     /// The reply channel, used once the record is on disk.
     pub reply: Reply<()>,
 }
+
+/// Check that a tenant is to be erased as it is. If `seen` says how, nothing else changes it from then on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct BeginErasure {
+    /// The operator who erases it.
+    pub credential: Credential,
+    /// What the operator has seen of it.
+    pub seen: Option<SeenVersions>,
+    /// The reply channel, for its last state.
+    pub reply: Reply<Before>,
+}
+
+/// Let a tenant be changed again that is not erased after all.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AbandonErasure;
 
 /// Record that another tenant is about to be erased.
 #[derive(Message)]

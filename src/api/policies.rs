@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::auth::Admin;
 use super::error::{HandlerResult, Problem};
 use super::idempotency::{Once, note_repeat};
+use super::if_match::{IfMatch, versioned};
 use super::input::{Body, Query, Reason, owner, page};
 use super::responses::{self, PolicyJson};
 use crate::domain::budget::check::Exceeded;
@@ -151,17 +152,25 @@ pub async fn list(Admin(kavach): Admin, (request, Query(query)): (HttpRequest, Q
 
 /// `GET /v1/policies/{id}`
 pub async fn get(Admin(kavach): Admin, id: Path<String>) -> HandlerResult {
-    responses::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().get(&id).await?))
+    let view = kavach.policies().get(&id).await?;
+    responses::json(versioned(view.policy.profile.version()), &PolicyJson::from(view))
 }
 
 /// `PATCH /v1/policies/{id}`
-pub async fn update(Admin(kavach): Admin, (id, Body(patch)): (Path<String>, Body<PolicyPatch>)) -> HandlerResult {
-    responses::json(HttpResponse::Ok(), &PolicyJson::from(kavach.policies().update(&id, patch).await?))
+pub async fn update(
+    Admin(kavach): Admin,
+    (id, seen, Body(patch)): (Path<String>, IfMatch, Body<PolicyPatch>),
+) -> HandlerResult {
+    let view = seen.of(kavach).policies().update(&id, patch).await?;
+    responses::json(versioned(view.policy.profile.version()), &PolicyJson::from(view))
 }
 
 /// `DELETE /v1/policies/{id}`
-pub async fn delete(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> HandlerResult {
-    why.of(kavach)?.policies().delete(&id).await?;
+pub async fn delete(
+    Admin(kavach): Admin,
+    (id, seen, Query(why)): (Path<String>, IfMatch, Query<Reason>),
+) -> HandlerResult {
+    seen.of(why.of(kavach)?).policies().delete(&id).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -1,7 +1,7 @@
 // One agent: what it may do, what it has done, and its token.
 
 import { h } from "./dom.js";
-import { session, get, post, patch, remove, page, withQuery } from "./api.js";
+import { session, get, getTagged, post, patch, remove, page, withQuery } from "./api.js";
 import { pageHead, badge, card, empty, ago, button, confirm, table, toast, revealSecret } from "./ui.js";
 import { field, formDialog, number } from "./forms.js";
 import { cost, costDigits, labelText } from "./format.js";
@@ -18,7 +18,7 @@ const MOST_HOLDS = 50;
 
 export async function agent({ parts, signal, refresh }) {
   const path = `/v1/agents/${encodeURIComponent(parts[1])}`;
-  const found = await get(path, { signal });
+  const { found, tag } = await getTagged(path, { signal });
   remember([found]);
   const [effective, policies, recent, holds] = await Promise.all([
     get(`/v1/delegations/${found.id}/permissions`, { signal }),
@@ -35,7 +35,7 @@ export async function agent({ parts, signal, refresh }) {
   const edit = () => {
     const editor = permissionEditor(found.permissions);
     formDialog(`Edit ${found.name}`, "Save", [h("div", { class: "fields" }, agentFields(found)), editor.element], async (form) => {
-      await patch(path, readAgent(form, editor, found));
+      await patch(path, readAgent(form, editor, found), tag);
       forget(path);
       toast("Saved");
       await refresh();

@@ -28,6 +28,7 @@
 //! | `policy_terms` | periods, calendars, scopes and temporary limits of policies; labels; all policies at once |
 //! | `usage` | usage reports and settlements |
 //! | `idempotency` | requests that are sent again with their idempotency key |
+//! | `if_match` | changes of what was changed since |
 //! | `holds`, `hold_proof` | holds and how they end; exactness under 64 connections and `kill -9` |
 //! | `instance_policies` | policies of the whole instance: exactness over tenants and `kill -9`, isolation |
 //! | `webhooks` | messages to endpoints: signatures, order, failures, `kill -9`; which addresses they reach |
@@ -144,6 +145,7 @@ mod harness;
 mod hold_proof;
 mod holds;
 mod idempotency;
+mod if_match;
 mod instance_policies;
 mod leaks;
 mod life;

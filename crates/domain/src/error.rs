@@ -89,6 +89,7 @@ codes! {
         IdempotencyKeyInUse "IDEMPOTENCY_KEY_IN_USE" "A request with this idempotency key is under way. Send it again in a moment.";
         HoldEnded "HOLD_ENDED" "The hold was settled, was released, or ended by itself.";
         WebhookDisabled "WEBHOOK_DISABLED" "The webhook is disabled, so nothing is sent to it.";
+        PreconditionFailed "PRECONDITION_FAILED" "It was changed since the version that If-Match names. Nothing was changed.";
         PayloadTooLarge "PAYLOAD_TOO_LARGE" "The body is over its limit.";
         AgentLimitExceeded "AGENT_LIMIT_EXCEEDED" "The tenant has reached its limit of active agents (maxAgents), or its limit of agents in all.";
         AgentTypeNotAllowed "AGENT_TYPE_NOT_ALLOWED" "The tenant's allowedAgentTypes does not include this type.";

@@ -16,12 +16,14 @@
 //! | writing the tail to the folder, and syncing that | `fold` |
 //! | snapshots, removing what is past the retention | `snapshots`, `retention` |
 //! | the end of an actor, and its storage coming back | `shutdown`, `storage_probe` |
+//! | what comes before an erasure | `erasure` |
 
 mod changes;
 mod checkpoint;
 mod commit;
 mod decisions;
 mod due_holds;
+mod erasure;
 mod fold;
 mod lending;
 mod reads;
@@ -83,6 +85,8 @@ pub struct TenantActor {
     desk: SliceDesk,
     /// If it is the default tenant: what it asked others for.
     recalls: Recalls,
+    /// Somebody who has seen a version of the tenant is about to erase it.
+    is_being_erased: bool,
     meter: TenantMeter,
     report: EndReport,
 }
@@ -147,6 +151,7 @@ impl TenantActor {
             snapshots_running: 0,
             desk: SliceDesk::default(),
             recalls: Recalls::default(),
+            is_being_erased: false,
             meter,
             report,
         }

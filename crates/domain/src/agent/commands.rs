@@ -20,11 +20,13 @@ use crate::limits::{MAX_ALL_AGENTS, MAX_GRACE_SECONDS, MAX_GRACED_TOKENS, MAX_ME
 use crate::moment::Moment;
 use crate::permission::{PermissionSet, PermissionSpec};
 use crate::secret::SecretHash;
+use crate::tenant::if_unchanged::Versioned;
 use crate::tenant::settings::given;
 use crate::tenant::{Command, Creates, Repeatable, Tenant};
 use crate::text::check_no_secret;
 use crate::text::{parse_name, parse_owner};
 use crate::time::Timestamp;
+use crate::version::Version;
 
 /// An agent to create, as a request spells it.
 #[derive(Clone, Debug, Deserialize)]
@@ -310,6 +312,16 @@ impl Command for UpdateAgent {
     }
 }
 
+impl Versioned for UpdateAgent {
+    fn version(&self, tenant: &Tenant) -> Option<Version> {
+        version(tenant, self.id)
+    }
+}
+
+fn version(tenant: &Tenant, id: AgentId) -> Option<Version> {
+    tenant.agent(id).map(|agent| agent.profile.version())
+}
+
 /// Revokes an agent for good. We keep its token, so that its calls are still recorded as those of a revoked agent.
 pub struct RevokeAgent(
     /// The agent.
@@ -326,6 +338,12 @@ impl Command for RevokeAgent {
     }
 
     fn reply(_: &Tenant, (): (), _: Timestamp) {}
+}
+
+impl Versioned for RevokeAgent {
+    fn version(&self, tenant: &Tenant) -> Option<Version> {
+        version(tenant, self.0)
+    }
 }
 
 /// Suspends an agent, or lets it work again. It keeps its tokens, its delegations and its counts.
@@ -349,6 +367,12 @@ impl Command for SetSuspended {
 
     fn reply(tenant: &Tenant, id: AgentId, now: Timestamp) -> Option<AgentView> {
         AgentView::find(tenant, id, now).ok()
+    }
+}
+
+impl Versioned for SetSuspended {
+    fn version(&self, tenant: &Tenant) -> Option<Version> {
+        version(tenant, self.id)
     }
 }
 

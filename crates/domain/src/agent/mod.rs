@@ -16,6 +16,7 @@ use crate::permission::PermissionSet;
 use crate::permission::rate_window::RateWindow;
 use crate::secret::SecretHash;
 use crate::time::Timestamp;
+use crate::version::Version;
 
 /// The type of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -152,6 +153,11 @@ impl AgentProfile {
     /// Whether its `expiresAt` has passed.
     pub fn is_expired(&self, at: Timestamp) -> bool {
         self.spec.expires_at.is_some_and(|expires| expires <= at)
+    }
+
+    /// Its version.
+    pub fn version(&self) -> Version {
+        Version::of(self)
     }
 
     /// Whether the token is valid for this agent at that time.

@@ -13,10 +13,12 @@ use crate::id::{MessageId, TenantId, WebhookId};
 use crate::idempotency::kept_reply::{KeptReply, KeptWebhook};
 use crate::limits::{MAX_WEBHOOK_EVENTS, MAX_WEBHOOKS};
 use crate::moment::Moment;
+use crate::tenant::if_unchanged::Versioned;
 use crate::tenant::settings::given;
 use crate::tenant::{Command, Creates, Repeatable, Tenant};
 use crate::text::{parse_name, quote};
 use crate::time::Timestamp;
+use crate::version::Version;
 use crate::webhook::message_type::{MessageType, is_known};
 use crate::webhook::outbox::{Delivery, MessageState, Outcome};
 use crate::webhook::target::parse_url;
@@ -355,6 +357,16 @@ impl Command for UpdateWebhook {
     }
 }
 
+impl Versioned for UpdateWebhook {
+    fn version(&self, tenant: &Tenant) -> Option<Version> {
+        version(tenant, self.id)
+    }
+}
+
+fn version(tenant: &Tenant, id: WebhookId) -> Option<Version> {
+    tenant.webhook(id).map(|webhook| webhook.profile.version())
+}
+
 /// Deletes a webhook. What waits for it is not sent.
 pub struct DeleteWebhook(
     /// The webhook.
@@ -371,6 +383,12 @@ impl Command for DeleteWebhook {
     }
 
     fn reply(_: &Tenant, (): (), _: Timestamp) {}
+}
+
+impl Versioned for DeleteWebhook {
+    fn version(&self, tenant: &Tenant) -> Option<Version> {
+        version(tenant, self.0)
+    }
 }
 
 /// Gives a webhook a new secret.

@@ -36,6 +36,7 @@ pub fn get() -> Docs {
     docs("getAgent", "Get an agent")
         .about("Revoked and expired agents too. The token is never shown again.")
         .answers::<AgentJson>(200, "The agent.")
+        .tagged()
         .fails(&[AgentNotFound])
 }
 
@@ -47,6 +48,7 @@ pub fn update() -> Docs {
              `maxCallsPerHour`.",
         )
         .answers::<AgentJson>(200, "The agent as it is now.")
+        .tagged()
         .fails(&[InvalidField, InvalidPattern, AgentNotFound, AgentIsRevoked, AgentLimitExceeded, AgentTypeNotAllowed])
         .writes()
 }
@@ -68,6 +70,7 @@ pub fn suspend() -> Docs {
              counts stay as they are.",
         )
         .answers::<AgentJson>(200, "The agent as it is now.")
+        .tagged()
         .fails(&[InvalidField, AgentNotFound, AgentIsRevoked])
         .writes()
 }
@@ -77,6 +80,7 @@ pub fn activate() -> Docs {
     docs("activateAgent", "Let a suspended agent work again")
         .about("An agent that is not suspended stays as it is.")
         .answers::<AgentJson>(200, "The agent as it is now.")
+        .tagged()
         .fails(&[InvalidField, AgentNotFound, AgentIsRevoked])
         .writes()
 }
