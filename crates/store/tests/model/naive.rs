@@ -591,7 +591,7 @@ impl Model {
         if self.suspended {
             return denied(Code::TenantSuspended, "suspended");
         }
-        let Some(index) = call.agent else { return denied(Code::AgentNotFound, "agent") };
+        let Some(index) = call.agent else { return denied(Code::AgentNotFound, "not found") };
         match self.status(index, at) {
             Status::Revoked => return denied(Code::AgentRevoked, "revoked"),
             Status::Suspended => return denied(Code::AgentSuspended, "suspended"),
