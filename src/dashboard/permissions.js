@@ -118,7 +118,7 @@ export function permissionEditor(initial = [], { name = "permissions", templates
       h("div", { class: "fields" }, resource, actions),
       h("details", { open: permission.constraints !== undefined && Object.keys(permission.constraints).length > 0 }, h("summary", {}, "Constraints"), h("div", { class: "fields" }, constraints.map(({ fields }) => Object.values(fields)))),
       h("div", { class: "row" }, button("Remove", () => { element.remove(); number(); }, { kind: "small-button danger", label: "Remove this permission" })));
-    const input = (place) => place.querySelector("input, textarea");
+    const input = (place) => place.querySelector("input, textarea, select");
     element.number = () => {
       legend.textContent = `Permission ${[...list.children].indexOf(element) + 1}`;
       // A field without a place for errors leaves them to its container.

@@ -111,8 +111,8 @@ impl Constraint for NamedArguments {
     fn schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "description": "What arguments have to be, each by its name: `a.b` is the member `b` of the object `a`, `a[]` \
-                every item of the array `a`, and `\\` takes the meaning from a `.`, `[` or `\\` in a name. An array \
-                without items counts as missing. `otherArguments` says what may be there besides.",
+                every item of the array `a`, and a backslash takes the meaning from the dot, bracket or backslash after it. \
+                An array without items counts as missing. `otherArguments` says what may be there besides.",
             "type": ["object", "null"],
             "minProperties": 1,
             "maxProperties": MAX_NAMED_ARGUMENTS,
@@ -334,8 +334,7 @@ mod tests {
 
     #[test]
     fn a_reason_names_the_argument_and_what_it_lacks() {
-        let rules = r#"{"arguments":{"edits[].path":{"match":["/srv/**"],"absent":true},"amount":{"max":100,"min":1,"absent":true},
-            "sort":{"oneOf":["a",1,true,null,"b"],"absent":true},"force":{"absent":true},"must":{"min":1}}}"#;
+        let rules = r#"{"arguments":{"edits[].path":{"match":["/srv/**"],"absent":true},"amount":{"max":100,"min":1,"absent":true},"sort":{"oneOf":["a",1,true,null,"b"],"absent":true},"force":{"absent":true},"must":{"min":1}}}"#;
         let secret = format!("kv_{}", "aB3-".repeat(16));
         for (arguments, reason) in [
             (
