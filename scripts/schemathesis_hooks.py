@@ -19,7 +19,16 @@ RULES = [
     r"limits must contain at least one of",
     r"Last-Event-ID is not an entry of this trail",
     # No pattern says what a glob or a regular expression is.
-    r"allowedArgPatterns\[\d+\] (is not a valid regular expression|has a|has braces|expands to more than|never matches)",
+    r"(allowedArgPatterns|match)\[\d+\] (is not a valid regular expression|has a|has braces|expands to more than|never matches)",
+    # Nor how the names of arguments lead into objects and arrays, how long text is in bytes, what a number's digits are,
+    # or that members exclude one another.
+    r"must have a name of 1 to \d+ bytes|has a name that must|must not lead deeper than",
+    r"(has a '\[' without a '\]'|has a '\\+' before|has an empty member|must have a '\.' or a '\[\]' after)",
+    r"must not be named (beside|both)",
+    r"must not have both match, which is about strings, and max or min",
+    r"max must not be less than min",
+    r"must be a number of at most \d+ bytes, within the range of a double",
+    r"must have at most \d+ bytes as JSON",
     r"spreadsheet works only with format=csv",
     r"idempotencyKey differs from the Idempotency-Key of the head",
     r"temporary.until must be in the future",

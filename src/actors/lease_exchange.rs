@@ -42,7 +42,7 @@ impl MailboxExchange {
             Err(problem) => message.map(|message| {
                 let error = match problem {
                     Unreachable::Down(error) => error,
-                    Unreachable::Unknown => Error::new(Code::TenantNotFound, "there is no such tenant any more"),
+                    Unreachable::Unknown => Error::new(Code::TenantNotFound, "tenant not found: it is gone"),
                 };
                 (message, error)
             }),

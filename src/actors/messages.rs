@@ -23,7 +23,9 @@ use crate::domain::tenant::key::ApiKey;
 use crate::domain::tenant::{Caller, Command};
 use crate::domain::text::Slug;
 use crate::domain::webhook::outbox::DeliveryRecord;
-use crate::domain::{AuditId, Credential, Decision, Error, KeyRole, PolicyId, Request, Right, TenantId, Timestamp};
+use crate::domain::{
+    AuditId, Credential, Decision, Error, KeyRole, PolicyId, Request, Right, SeenVersions, TenantId, Timestamp,
+};
 use crate::journal::{Checkpoint, JournalReader};
 use crate::measure::tenant_measures::Waiting;
 use kavach_store::catalog_writer::RowBytes;
@@ -359,6 +361,23 @@ pub struct ClaimKey {
     /// The reply channel, used once the record is on disk.
     pub reply: Reply<()>,
 }
+
+/// Check that a tenant is to be erased as it is. If `seen` says how, nothing else changes it from then on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct BeginErasure {
+    /// The operator who erases it.
+    pub credential: Credential,
+    /// What the operator has seen of it.
+    pub seen: Option<SeenVersions>,
+    /// The reply channel, for its last state.
+    pub reply: Reply<Before>,
+}
+
+/// Let a tenant be changed again that is not erased after all.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AbandonErasure;
 
 /// Record that another tenant is about to be erased.
 #[derive(Message)]

@@ -8,7 +8,7 @@ use crate::domain::author::{Author, By};
 use crate::domain::idempotency::key::RequestKey;
 use crate::domain::tenant::Profile;
 use crate::domain::tenant::commands::TenantSpec;
-use crate::domain::{AuditId, Credential, Error, TenantId, TenantRef};
+use crate::domain::{AuditId, Credential, Error, SeenVersions, TenantId, TenantRef};
 
 /// Sends messages to the registry, for modules that must not depend on its type.
 pub struct RegistryHandle {
@@ -79,6 +79,8 @@ pub struct DeleteTenant {
     pub confirm: String,
     /// The caller's reason, if given.
     pub reason: Option<Box<str>>,
+    /// What the operator has seen of it.
+    pub seen: Option<SeenVersions>,
     /// The operator who erases it.
     pub credential: Credential,
     /// What else we know about that operator.

@@ -441,7 +441,7 @@ pub fn unknown_tenant(name: &TenantRef) -> Error {
         TenantRef::Default => "default".to_owned(),
         TenantRef::Id(id) => id.to_string(),
         TenantRef::Slug(slug) => quote(slug),
-        TenantRef::Impossible => return Error::new(Code::TenantNotFound, "no tenant has that name"),
+        TenantRef::Impossible => return Error::new(Code::TenantNotFound, "tenant not found: none has that name"),
     };
-    Error::new(Code::TenantNotFound, format!("there is no tenant '{shown}'"))
+    Error::new(Code::TenantNotFound, format!("tenant '{shown}' not found"))
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::auth::{Admin, Viewer};
 use super::error::HandlerResult;
 use super::idempotency::{Once, OptionalOnce, note_repeat};
+use super::if_match::{IfMatch, versioned};
 use super::input::{Body, Query, Reason, owner, page};
 use super::responses::{self, AgentJson, AgentPolicyJson};
 use crate::domain::agent::commands::{AgentPatch, NewAgent};
@@ -74,7 +75,8 @@ pub async fn list(Viewer(kavach): Viewer, (request, Query(query)): (HttpRequest,
 
 /// `GET /v1/agents/{id}`
 pub async fn get(Viewer(kavach): Viewer, id: Path<String>) -> HandlerResult {
-    responses::json(HttpResponse::Ok(), &AgentJson::new(&kavach.agents().get(&id).await?, None))
+    let view = kavach.agents().get(&id).await?;
+    responses::json(versioned(view.agent.profile.version()), &AgentJson::new(&view, None))
 }
 
 /// `GET /v1/agents/{id}/policies`
@@ -84,15 +86,40 @@ pub async fn policies(Viewer(kavach): Viewer, id: Path<String>) -> HandlerResult
 }
 
 /// `PATCH /v1/agents/{id}`
-pub async fn update(Admin(kavach): Admin, (id, Body(patch)): (Path<String>, Body<AgentPatch>)) -> HandlerResult {
-    let view = kavach.agents().update(&id, patch).await?;
-    responses::json(HttpResponse::Ok(), &AgentJson::new(&view, None).with_warnings(&view))
+pub async fn update(
+    Admin(kavach): Admin,
+    (id, seen, Body(patch)): (Path<String>, IfMatch, Body<AgentPatch>),
+) -> HandlerResult {
+    let view = seen.of(kavach).agents().update(&id, patch).await?;
+    let response = versioned(view.agent.profile.version());
+    responses::json(response, &AgentJson::new(&view, None).with_warnings(&view))
 }
 
 /// `DELETE /v1/agents/{id}`
-pub async fn revoke(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> HandlerResult {
-    why.of(kavach)?.agents().revoke(&id).await?;
+pub async fn revoke(
+    Admin(kavach): Admin,
+    (id, seen, Query(why)): (Path<String>, IfMatch, Query<Reason>),
+) -> HandlerResult {
+    seen.of(why.of(kavach)?).agents().revoke(&id).await?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// `POST /v1/agents/{id}/suspend`
+pub async fn suspend(
+    Admin(kavach): Admin,
+    (id, seen, Query(why)): (Path<String>, IfMatch, Query<Reason>),
+) -> HandlerResult {
+    let view = seen.of(why.of(kavach)?).agents().set_suspended(&id, true).await?;
+    responses::json(versioned(view.agent.profile.version()), &AgentJson::new(&view, None))
+}
+
+/// `POST /v1/agents/{id}/activate`
+pub async fn activate(
+    Admin(kavach): Admin,
+    (id, seen, Query(why)): (Path<String>, IfMatch, Query<Reason>),
+) -> HandlerResult {
+    let view = seen.of(why.of(kavach)?).agents().set_suspended(&id, false).await?;
+    responses::json(versioned(view.agent.profile.version()), &AgentJson::new(&view, None))
 }
 
 /// `POST /v1/agents/{id}/rotate`

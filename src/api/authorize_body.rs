@@ -82,7 +82,7 @@ pub struct CallContext<'a> {
     #[serde(borrow)]
     #[schemars(with = "Option<schema::Address>")]
     pub ip: Option<Cow<'a, str>>,
-    /// The caller's `User-Agent`, for the audit trail.
+    /// The `User-Agent` of who makes the call, for the audit trail. That of the asking service is not recorded.
     #[serde(borrow)]
     #[schemars(with = "Option<String>")]
     pub user_agent: Option<Cow<'a, str>>,
@@ -111,7 +111,7 @@ pub fn json_text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<O
 pub struct CallHead<'a> {
     /// An agent's own address; what an asking service names is in the body.
     pub agent_ip: Option<Option<IpAddr>>,
-    /// The caller's `User-Agent`.
+    /// An agent's own `User-Agent`. That of an asking service says nothing about the call.
     pub user_agent: Option<&'a str>,
     /// The trace that the call is part of.
     pub trace: Option<TraceId>,
@@ -120,13 +120,17 @@ pub struct CallHead<'a> {
 impl<'a> CallHead<'a> {
     /// Reads the head of a call.
     pub fn of(decider: &Decider, headers: &'a HeaderMap) -> Self {
-        Self { agent_ip: decider.is_agent.then_some(decider.peer), ..Self::asking(headers) }
+        let asking = Self::asking(headers);
+        if !decider.is_agent {
+            return asking;
+        }
+        let user_agent = headers.get(USER_AGENT).and_then(|text| text.to_str().ok());
+        Self { agent_ip: Some(decider.peer), user_agent, ..asking }
     }
 
     /// Reads the head of a call by a service that asks about agents.
     pub fn asking(headers: &'a HeaderMap) -> Self {
-        let user_agent = headers.get(USER_AGENT).and_then(|text| text.to_str().ok());
-        Self { agent_ip: None, user_agent, trace: trace_id(headers) }
+        Self { agent_ip: None, user_agent: None, trace: trace_id(headers) }
     }
 }
 
@@ -142,7 +146,7 @@ impl AuthorizeBody<'_> {
             (Some(path), Some(body)) if path != body => {
                 return Err(Error::field(Code::InvalidField, "agentId", "differs from the agent in the path"));
             }
-            (Some(id), _) | (None, Some(id)) => Asked::parse(id),
+            (Some(id), _) | (None, Some(id)) => request.asking_about(id),
             (None, None) if head.agent_ip.is_some() => Asked::Caller,
             (None, None) => {
                 let problem = "is required unless the caller has an agent token";

@@ -13,6 +13,7 @@
 //! | how bodies and queries are read | [`input`], by the rules of [`strict_json`] |
 //! | all that is wrong with a body | `body_problems`, which reads on by `mended_json` |
 //! | requests that are carried out once | [`idempotency`] |
+//! | changes of what the caller has seen only | [`if_match`] |
 //! | what an authorize call sends | [`authorize_body`]; [`fast_authorize_json`] reads most of them |
 //! | which trace a call is part of | `traceparent` |
 //! | the AuthZEN API for decisions | [`authzen`] |
@@ -42,6 +43,7 @@ pub mod forward_auth;
 pub mod health;
 pub mod holds;
 pub mod idempotency;
+pub mod if_match;
 pub mod input;
 mod mended_json;
 pub mod introspection;

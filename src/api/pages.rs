@@ -22,7 +22,7 @@ static TAGGED: LazyLock<Vec<(&'static Asset, String)>> =
 pub async fn file(_: Public, request: HttpRequest) -> HandlerResult {
     let path = request.path();
     let Some((asset, etag)) = TAGGED.iter().find(|(asset, _)| asset.path == path) else {
-        return Err(Problem::new(Code::RouteNotFound, format!("there is no file '{}'", quote(path))));
+        return Err(Problem::new(Code::RouteNotFound, format!("file '{}' not found", quote(path))));
     };
     let is_known = is_known(&request, etag);
     let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };

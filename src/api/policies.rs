@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::auth::{Admin, AnyKey, Viewer};
 use super::error::{HandlerResult, Problem};
 use super::idempotency::{Once, note_repeat};
+use super::if_match::{IfMatch, versioned};
 use super::input::{Body, Query, Reason, owner, page};
 use super::responses::{self, PolicyJson};
 use crate::domain::budget::check::Exceeded;
@@ -226,19 +227,26 @@ pub async fn list(Viewer(kavach): Viewer, (request, Query(query)): (HttpRequest,
 pub async fn get(Viewer(kavach): Viewer, id: Path<String>) -> HandlerResult {
     let view = kavach.policies().get(&id).await?;
     let agents = kavach.policies().agents_covered(&view).await;
-    responses::json(HttpResponse::Ok(), &PolicyJson::from(view).about(agents))
+    responses::json(versioned(view.policy.profile.version()), &PolicyJson::from(view).about(agents))
 }
 
 /// `PATCH /v1/policies/{id}`
-pub async fn update(Admin(kavach): Admin, (id, Body(patch)): (Path<String>, Body<PolicyPatch>)) -> HandlerResult {
+pub async fn update(
+    Admin(kavach): Admin,
+    (id, seen, Body(patch)): (Path<String>, IfMatch, Body<PolicyPatch>),
+) -> HandlerResult {
+    let kavach = seen.of(kavach);
     let view = kavach.policies().update(&id, patch).await?;
     let agents = kavach.policies().agents_covered(&view).await;
-    responses::json(HttpResponse::Ok(), &PolicyJson::from(view).about(agents))
+    responses::json(versioned(view.policy.profile.version()), &PolicyJson::from(view).about(agents))
 }
 
 /// `DELETE /v1/policies/{id}`
-pub async fn delete(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> HandlerResult {
-    why.of(kavach)?.policies().delete(&id).await?;
+pub async fn delete(
+    Admin(kavach): Admin,
+    (id, seen, Query(why)): (Path<String>, IfMatch, Query<Reason>),
+) -> HandlerResult {
+    seen.of(why.of(kavach)?).policies().delete(&id).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -61,6 +61,6 @@ fn configure(config: &mut web::ServiceConfig) {
     }
     config.default_service(web::to(async |request: HttpRequest| {
         let path = crate::domain::text::quote(request.path());
-        Problem::new(Code::RouteNotFound, format!("there is no route '{path}'")).error_response()
+        Problem::new(Code::RouteNotFound, format!("route '{path}' not found")).error_response()
     }));
 }

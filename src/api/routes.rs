@@ -49,6 +49,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(Method::PATCH, "/v1/agents/{id}", agents::update, docs::agents::update),
         endpoint(Method::DELETE, "/v1/agents/{id}", agents::revoke, docs::agents::revoke),
         endpoint(Method::GET, "/v1/agents/{id}/policies", agents::policies, docs::budgets::of_agent),
+        endpoint(Method::POST, "/v1/agents/{id}/suspend", agents::suspend, docs::agents::suspend),
+        endpoint(Method::POST, "/v1/agents/{id}/activate", agents::activate, docs::agents::activate),
         endpoint(Method::POST, "/v1/agents/{id}/rotate", agents::rotate, docs::agents::rotate),
         endpoint(Method::POST, "/v1/authorize/explain", authorize::explain, docs::decisions::explain),
         endpoint(Method::POST, "/v1/delegations", delegations::create, docs::delegations::create),

@@ -8,6 +8,7 @@ pub fn status(code: Code) -> u16 {
     match code {
         Code::TenantSuspended
         | Code::AgentRevoked
+        | Code::AgentSuspended
         | Code::AgentExpired
         | Code::PermissionDenied
         | Code::OutsideTimeWindow
@@ -43,6 +44,7 @@ pub fn status(code: Code) -> u16 {
         | Code::HoldEnded
         | Code::IdempotencyKeyInUse
         | Code::WebhookDisabled => 409,
+        Code::PreconditionFailed => 412,
         Code::PayloadTooLarge => 413,
         Code::AgentLimitExceeded
         | Code::AgentTypeNotAllowed

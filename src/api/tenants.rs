@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::{Operator, Viewer};
 use super::error::HandlerResult;
 use super::idempotency::{Once, note_repeat};
+use super::if_match::{IfMatch, versioned};
 use super::input::{Body, Query, Reason, page};
 use super::responses::{self, KeyJson, TenantJson};
 use crate::domain::limits::MAX_PAGE;
@@ -80,39 +81,42 @@ pub async fn list(Viewer(kavach): Viewer, (request, Query(paging)): (HttpRequest
 /// `GET /v1/tenants/{tenant}`
 pub async fn get(Viewer(kavach): Viewer, tenant: Path<String>) -> HandlerResult {
     let tenant = kavach.tenants().get(TenantRef::parse(&tenant)).await?;
-    responses::json(HttpResponse::Ok(), &TenantJson::from(tenant))
+    responses::json(versioned(tenant.version()), &TenantJson::from(tenant))
 }
 
 /// `PATCH /v1/tenants/{tenant}`
 pub async fn update(
     Operator(kavach): Operator,
-    (tenant, Body(patch)): (Path<String>, Body<TenantPatch>),
+    (tenant, seen, Body(patch)): (Path<String>, IfMatch, Body<TenantPatch>),
 ) -> HandlerResult {
-    let tenant = kavach.tenants().update(TenantRef::parse(&tenant), patch).await?;
-    responses::json(HttpResponse::Ok(), &TenantJson::from(tenant))
+    let tenant = seen.of(kavach).tenants().update(TenantRef::parse(&tenant), patch).await?;
+    responses::json(versioned(tenant.version()), &TenantJson::from(tenant))
 }
 
 /// `DELETE /v1/tenants/{tenant}?confirm={slug}`
 pub async fn delete(
     Operator(kavach): Operator,
-    (tenant, Query(confirmation)): (Path<String>, Query<Confirmation>),
+    (tenant, seen, Query(confirmation)): (Path<String>, IfMatch, Query<Confirmation>),
 ) -> HandlerResult {
     let Confirmation { confirm, reason } = confirmation;
     let (tenant, confirm) = (TenantRef::parse(&tenant), confirm.unwrap_or_default());
-    Reason { reason }.of(kavach)?.tenants().delete(tenant, &confirm).await?;
+    seen.of(Reason { reason }.of(kavach)?).tenants().delete(tenant, &confirm).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// `POST /v1/tenants/{tenant}/suspend`
-pub async fn suspend(Operator(kavach): Operator, (tenant, Query(why)): (Path<String>, Query<Reason>)) -> HandlerResult {
-    let tenant = why.of(kavach)?.tenants().suspend(TenantRef::parse(&tenant)).await?;
-    responses::json(HttpResponse::Ok(), &TenantJson::from(tenant))
+pub async fn suspend(
+    Operator(kavach): Operator,
+    (tenant, seen, Query(why)): (Path<String>, IfMatch, Query<Reason>),
+) -> HandlerResult {
+    let tenant = seen.of(why.of(kavach)?).tenants().suspend(TenantRef::parse(&tenant)).await?;
+    responses::json(versioned(tenant.version()), &TenantJson::from(tenant))
 }
 
 /// `POST /v1/tenants/{tenant}/activate`
-pub async fn activate(Operator(kavach): Operator, tenant: Path<String>) -> HandlerResult {
-    let tenant = kavach.tenants().activate(TenantRef::parse(&tenant)).await?;
-    responses::json(HttpResponse::Ok(), &TenantJson::from(tenant))
+pub async fn activate(Operator(kavach): Operator, (tenant, seen): (Path<String>, IfMatch)) -> HandlerResult {
+    let tenant = seen.of(kavach).tenants().activate(TenantRef::parse(&tenant)).await?;
+    responses::json(versioned(tenant.version()), &TenantJson::from(tenant))
 }
 
 /// `POST /v1/tenants/{tenant}/keys`

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::{Admin, Viewer};
 use super::error::HandlerResult;
 use super::idempotency::{Once, OnceWithoutBody, note_repeat};
+use super::if_match::{IfMatch, versioned};
 use super::input::{Body, Query, Reason, page};
 use super::responses;
 use crate::domain::limits::MAX_PAGE;
@@ -132,17 +133,25 @@ pub async fn list(
 
 /// `GET /v1/webhooks/{id}`
 pub async fn get(Viewer(kavach): Viewer, id: Path<String>) -> HandlerResult {
-    responses::json(HttpResponse::Ok(), &WebhookJson::from(kavach.webhooks().get(&id).await?))
+    let view = kavach.webhooks().get(&id).await?;
+    responses::json(versioned(view.profile.version()), &WebhookJson::from(view))
 }
 
 /// `PATCH /v1/webhooks/{id}`
-pub async fn update(Admin(kavach): Admin, (id, Body(patch)): (Path<String>, Body<WebhookPatch>)) -> HandlerResult {
-    responses::json(HttpResponse::Ok(), &WebhookJson::from(kavach.webhooks().update(&id, patch).await?))
+pub async fn update(
+    Admin(kavach): Admin,
+    (id, seen, Body(patch)): (Path<String>, IfMatch, Body<WebhookPatch>),
+) -> HandlerResult {
+    let view = seen.of(kavach).webhooks().update(&id, patch).await?;
+    responses::json(versioned(view.profile.version()), &WebhookJson::from(view))
 }
 
 /// `DELETE /v1/webhooks/{id}`
-pub async fn delete(Admin(kavach): Admin, (id, Query(why)): (Path<String>, Query<Reason>)) -> HandlerResult {
-    why.of(kavach)?.webhooks().delete(&id).await?;
+pub async fn delete(
+    Admin(kavach): Admin,
+    (id, seen, Query(why)): (Path<String>, IfMatch, Query<Reason>),
+) -> HandlerResult {
+    seen.of(why.of(kavach)?).webhooks().delete(&id).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -1,7 +1,7 @@
 // One agent: what it may do, what it has done, and its token.
 
 import { h } from "./dom.js";
-import { session, get, post, patch, remove, page, withQuery } from "./api.js";
+import { session, get, getTagged, post, patch, remove, page, withQuery } from "./api.js";
 import { pageHead, badge, card, empty, ago, button, confirm, table, toast, revealSecret } from "./ui.js";
 import { field, formDialog, number } from "./forms.js";
 import { cost, costDigits, labelText } from "./format.js";
@@ -18,7 +18,7 @@ const MOST_HOLDS = 50;
 
 export async function agent({ parts, signal, refresh }) {
   const path = `/v1/agents/${encodeURIComponent(parts[1])}`;
-  const found = await get(path, { signal });
+  const { found, tag } = await getTagged(path, { signal });
   remember([found]);
   const [effective, policies, recent, holds] = await Promise.all([
     get(`/v1/delegations/${found.id}/permissions`, { signal }),
@@ -35,7 +35,7 @@ export async function agent({ parts, signal, refresh }) {
   const edit = () => {
     const editor = permissionEditor(found.permissions);
     formDialog(`Edit ${found.name}`, "Save", [h("div", { class: "fields" }, agentFields(found)), editor.element], async (form) => {
-      await patch(path, readAgent(form, editor, found));
+      await patch(path, readAgent(form, editor, found), tag);
       forget(path);
       toast("Saved");
       await refresh();
@@ -48,7 +48,15 @@ export async function agent({ parts, signal, refresh }) {
     const made = await post(`${path}/rotate`, { graceSeconds: number(form, "graceSeconds") ?? 0 });
     revealSecret("The new token", "token", made.token, null, refresh);
   });
-  const revoke = () => confirm(`Revoke ${found.name}?`, "All its calls are denied from now on, and everything it has lent ends. This can't be undone.", "Revoke", async () => {
+  const suspended = found.status === "suspended";
+  const setSuspended = async (suspend) => {
+    await post(`${path}/${suspend ? "suspend" : "activate"}`);
+    toast(`${found.name} is ${suspend ? "suspended" : "active again"}`);
+    await refresh();
+  };
+  const suspend = () => confirm(`Suspend ${found.name}?`, "All its calls are denied until it is activated again, and what it has lent rests. Its token, delegations and counts stay.", "Suspend", () => setSuspended(true));
+  const activate = () => confirm(`Activate ${found.name}?`, "It may work again, with the same token, permissions and budgets as before.", "Activate", () => setSuspended(false), { danger: false });
+  const revoke = () => confirm(`Revoke ${found.name}?`, `All its calls are denied from now on, and everything it has lent ends. This can't be undone.${suspended ? "" : " To stop it for now, suspend it instead."}`, "Revoke", async () => {
     await remove(path);
     toast(`${found.name} is revoked`);
     await refresh();
@@ -62,7 +70,7 @@ export async function agent({ parts, signal, refresh }) {
       marks: [badge(found.status)],
       actions: [
         h("a", { class: "button", href: whyLink }, "Why?"),
-        changeable && button("Edit", edit), changeable && button("Rotate token", rotate), changeable && button("Revoke", revoke, { kind: "danger" }),
+        changeable && button("Edit", edit), changeable && button("Rotate token", rotate), changeable && (suspended ? button("Activate", activate) : button("Suspend", suspend)), changeable && button("Revoke", revoke, { kind: "danger" }),
       ],
     }),
     h("div", { class: "grid" },

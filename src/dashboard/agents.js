@@ -22,7 +22,7 @@ export async function agents({ query, signal }) {
   };
   const filters = h("form", { class: "filters card", "aria-label": "Filters", onsubmit: (event) => event.preventDefault() },
     session.isOperator && tenantFilter(tenants, given.tenantId, { onchange: goto }),
-    field("Status", "status", { value: given.status, onchange: goto, options: [["", "Any"], ["active", "Active"], ["revoked", "Revoked"], ["expired", "Expired"]] }),
+    field("Status", "status", { value: given.status, onchange: goto, options: [["", "Any"], ["active", "Active"], ["suspended", "Suspended"], ["revoked", "Revoked"], ["expired", "Expired"]] }),
     field("Type", "type", { value: given.type, onchange: goto, options: [["", "Any"], ...TYPES] }),
     field("Owner", "userId", { value: given.userId, onchange: goto, "data-search": "" }));
   return [

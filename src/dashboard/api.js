@@ -67,8 +67,18 @@ async function json(method, path, options) {
 
 export const get = (path, options) => json("GET", path, options);
 export const post = (path, body, options) => json("POST", path, { body, ...options });
-export const patch = (path, body) => json("PATCH", path, { body });
+/** With a `tag` of `getTagged`, the change is made only if nobody else made one since. */
+export const patch = (path, body, tag) => json("PATCH", path, { body, headers: tag ? { "If-Match": tag } : {} });
 export const remove = (path) => json("DELETE", path);
+
+/** A thing that can be changed, with the tag of its version: `{found, tag}`. */
+export async function getTagged(path, options) {
+  const { key } = session;
+  const response = await call("GET", path, options);
+  const found = await response.json();
+  check(key);
+  return { found, tag: response.headers.get("ETag") };
+}
 
 /** `path` with a query string of the values that are given. */
 export function withQuery(path, query) {

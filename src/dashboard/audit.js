@@ -17,10 +17,16 @@ export async function audit(ctx) {
   return [pageHead("Audit", { sub: "Every decision, usage report and change is one entry that nothing updates." }), await auditView(ctx)];
 }
 
+/** An entry's parameters as JSON, or nothing where there are none. */
+function parametersOf({ parameters }, indent) {
+  const text = JSON.stringify(parameters, null, indent);
+  return text === "{}" || text === "null" ? "" : text;
+}
+
 /** The page that asks why, filled in from an entry. */
 export const whyLink = (entry) => withQuery("#/why", {
   agentId: entry.agentId, action: entry.action, resource: entry.resource, ip: entry.ip,
-  arguments: entry.parameters ? JSON.stringify(entry.parameters) : "", cost: entry.tokensCost, from: entry.id,
+  arguments: parametersOf(entry, 0), cost: entry.tokensCost, from: entry.id,
 });
 
 /** A table of entries; `add` puts a newer one on top. */
@@ -58,7 +64,7 @@ function entryFacts(entry) {
       fact("Action", entry.action), fact("Resource", h("code", {}, entry.resource)), entry.kind === "decision" && fact("Took", ms(entry.durationMs)), fact("Cost", entry.tokensCost), fact("Settled at", entry.settledCost), fact("Held until (UTC)", entry.heldUntil && dateTime(entry.heldUntil)),
       fact("Address", entry.ip), fact("User agent", entry.userAgent), fact("By", entry.keyName ? `${entry.keyName} (${entry.by})` : entry.by),
       long("Policy", entry.policyId), long("Trace", entry.traceId), long("Of decision", entry.ref, toEntry(entry.ref)), long("Entry", entry.id, toEntry(entry.id))),
-    entry.parameters && h("div", { class: "field" }, h("span", { class: "label" }, entry.kind === "admin" ? "New values" : entry.kind === "decision" ? "Arguments" : "Details"), h("pre", { tabindex: "0" }, JSON.stringify(entry.parameters, null, 2))),
+    parametersOf(entry, 2) && h("div", { class: "field" }, h("span", { class: "label" }, entry.kind === "admin" ? "New values" : entry.kind === "decision" ? "Arguments" : "Details"), h("pre", { tabindex: "0" }, parametersOf(entry, 2))),
     entry.before && h("div", { class: "field" }, h("span", { class: "label" }, "Before"), h("pre", { tabindex: "0" }, JSON.stringify(entry.before, null, 2))),
   ];
 }

@@ -89,7 +89,9 @@ export function refuse(form, error) {
   let place = null;
   while (path && !place) {
     place = form.querySelector(`[data-field="${CSS.escape(path)}"]`);
-    path = path.replace(/(\.[^.[]*|\[\d+\]|^[^.[]+)$/, "");
+    // Names of arguments may hold anything.
+    const shorter = path.replace(/(\.[^.[]*|\[\d*\]|^[^.[]+)$/, "");
+    path = shorter === path ? path.slice(0, -1) : shorter;
   }
   if (!place) {
     form.querySelector(".form-error").textContent = `${error.message}${error.code ? ` (${error.code})` : ""}`;

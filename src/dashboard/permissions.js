@@ -3,21 +3,48 @@
 import { h, append, show } from "./dom.js";
 import { button } from "./ui.js";
 import { field } from "./forms.js";
+import { Problem } from "./api.js";
 
 const everything = (resource, ...actions) => ({ resource, actions });
+
+const inFolder = { match: ["/srv/data", "/srv/data/**"] };
+const tool = (name, action, rules, otherArguments = "deny") => ({ resource: `mcp:filesystem:${name}`, actions: [action], constraints: { arguments: rules, otherArguments } });
+const FOLDER = [
+  tool("read_text_file", "read", { path: inFolder }, "strings"),
+  tool("list_directory", "read", { path: inFolder }),
+  tool("search_files", "read", { path: inFolder, pattern: {}, "excludePatterns[]": {} }),
+  tool("write_file", "execute", { path: inFolder, content: {} }),
+];
 
 /** Ready-made sets: `[name, permissions]`. */
 export const TEMPLATES = [
   ["Read-only", [everything("*", "read")]],
   ["GitHub reader", [everything("mcp:github:*", "read")]],
   ["GitHub writer, 20 an hour", [everything("mcp:github:*", "read"), { resource: "mcp:github:create_issue", actions: ["execute"], constraints: { maxCallsPerHour: 20 } }]],
-  ["Files of one folder", [{ resource: "mcp:filesystem:*", actions: ["read"], constraints: { allowedArgPatterns: ["/srv/data/**"] } }]],
+  ["Files of one folder", FOLDER],
   ["Office hours", [{ resource: "*", actions: ["read"], constraints: { timeWindow: { start: "08:00", end: "18:00" } } }]],
   ["Ask a person", [{ resource: "*", actions: ["execute"], constraints: { requireApproval: true } }]],
 ];
 
 const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
 const listed = (items) => (items.length ? items : undefined);
+
+/** What a rule for one argument says, in words. */
+function ruleWords({ match, oneOf, max, min, absent }) {
+  const about = [
+    match && `matches ${match.join(" or ")}`,
+    oneOf && `is ${oneOf.map((value) => JSON.stringify(value)).join(" or ")}`,
+    min !== undefined && `is at least ${min}`,
+    max !== undefined && `is at most ${max}`,
+  ].filter(Boolean);
+  if (!about.length) return absent ? "is missing" : "is anything";
+  return about.join(" and ") + (absent ? " or is missing" : "");
+}
+
+/** Text as JSON. What is not JSON is refused at its field. */
+function readJson(text, name) {
+  try { return JSON.parse(text); } catch (error) { throw new Problem(0, { detail: `is not JSON: ${error.message}`, details: { field: name } }); }
+}
 
 /** Every constraint, by its name: a value in words; the form's fields for one, by what follows the name; and the value that their inputs hold, if any. */
 export const CONSTRAINTS = {
@@ -43,6 +70,16 @@ export const CONSTRAINTS = {
     words: (addresses) => `from ${addresses.join(", ")}`,
     fields: (addresses) => ({ "": field("Addresses, one a line", "ips", { as: "textarea", rows: 2, wide: true, value: addresses?.join("\n") ?? "", placeholder: "10.0.0.0/8" }) }),
     read: (addresses) => listed(lines(addresses.value)),
+  },
+  arguments: {
+    words: (rules) => Object.entries(rules).map(([name, rule]) => `argument ${name} ${ruleWords(rule)}`).join(", "),
+    fields: (rules) => ({ "": field("Arguments by name, as JSON", "arguments", { as: "textarea", rows: 4, wide: true, value: rules ? JSON.stringify(rules, null, 2) : "", placeholder: '{"path": {"match": ["/srv/data/**"]}, "amount": {"max": 100}}', hint: "For each: match (patterns), oneOf (values), max, min, absent: true. {} is anything. a.b leads into objects, a[] into arrays." }) }),
+    read: (rules) => (rules.value.trim() ? readJson(rules.value, rules.closest("[data-field]").dataset.field) : undefined),
+  },
+  otherArguments: {
+    words: (others) => ({ deny: "no other arguments", strings: "other arguments without text", allow: "any other arguments" })[others],
+    fields: (others) => ({ "": field("Other arguments", "otherArguments", { value: others ?? "", options: [["", "Denied, if some are named"], ["deny", "Denied"], ["strings", "No strings among them"], ["allow", "Allowed"]] }) }),
+    read: (others) => others.value || undefined,
   },
   requireApproval: {
     words: (asked) => asked && "needs a person's approval",
@@ -81,7 +118,7 @@ export function permissionEditor(initial = [], { name = "permissions", templates
       h("div", { class: "fields" }, resource, actions),
       h("details", { open: permission.constraints !== undefined && Object.keys(permission.constraints).length > 0 }, h("summary", {}, "Constraints"), h("div", { class: "fields" }, constraints.map(({ fields }) => Object.values(fields)))),
       h("div", { class: "row" }, button("Remove", () => { element.remove(); number(); }, { kind: "small-button danger", label: "Remove this permission" })));
-    const input = (place) => place.querySelector("input, textarea");
+    const input = (place) => place.querySelector("input, textarea, select");
     element.number = () => {
       legend.textContent = `Permission ${[...list.children].indexOf(element) + 1}`;
       // A field without a place for errors leaves them to its container.

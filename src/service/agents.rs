@@ -5,7 +5,7 @@ use super::lists::{InRow, Page, PageRequest};
 use super::tenant_calls::lost;
 use crate::actors::Route;
 use crate::domain::agent::commands::{
-    AgentPatch, AgentView, CreateAgent, NewAgent, RevokeAgent, RotateToken, UpdateAgent, unknown_agent,
+    AgentPatch, AgentView, CreateAgent, NewAgent, RevokeAgent, RotateToken, SetSuspended, UpdateAgent, unknown_agent,
 };
 use crate::domain::{AgentId, AgentStatus, AgentType, Error, Secret, Tenant, TenantRef, Timestamp};
 use crate::store::CatalogRow;
@@ -77,19 +77,28 @@ impl Agents<'_> {
     ///
     /// # Errors
     /// `AGENT_NOT_FOUND`, `AGENT_IS_REVOKED`, `INVALID_FIELD`, `INVALID_PATTERN`, `AGENT_LIMIT_EXCEEDED`,
-    /// `AGENT_TYPE_NOT_ALLOWED`.
+    /// `AGENT_TYPE_NOT_ALLOWED`, `PRECONDITION_FAILED`.
     pub async fn update(&self, agent: &str, patch: AgentPatch) -> Result<AgentView, Error> {
         let (id, route) = self.find(agent)?;
-        self.0.execute(&route, UpdateAgent::parse(id, patch)?).await?.ok_or_else(lost)
+        self.0.execute(&route, self.0.if_unchanged(UpdateAgent::parse(id, patch)?)).await?.ok_or_else(lost)
     }
 
     /// Revokes an agent for good.
     ///
     /// # Errors
-    /// `AGENT_NOT_FOUND`.
+    /// `AGENT_NOT_FOUND`, `PRECONDITION_FAILED`.
     pub async fn revoke(&self, agent: &str) -> Result<(), Error> {
         let (id, route) = self.find(agent)?;
-        self.0.execute(&route, RevokeAgent(id)).await
+        self.0.execute(&route, self.0.if_unchanged(RevokeAgent(id))).await
+    }
+
+    /// Suspends an agent until it is activated, or activates it. It keeps its tokens, delegations and counts.
+    ///
+    /// # Errors
+    /// `AGENT_NOT_FOUND`, `AGENT_IS_REVOKED`, `PRECONDITION_FAILED`.
+    pub async fn set_suspended(&self, agent: &str, suspended: bool) -> Result<AgentView, Error> {
+        let (id, route) = self.find(agent)?;
+        self.0.execute(&route, self.0.if_unchanged(SetSuspended { id, suspended })).await?.ok_or_else(lost)
     }
 
     /// Replaces an agent's token. The old one stays valid for `grace_seconds`.

@@ -6,8 +6,9 @@ use super::once_key::OnceKey;
 use crate::actors::Core;
 use crate::domain::author::{Author, By};
 use crate::domain::idempotency::key::RequestKey;
+use crate::domain::tenant::if_unchanged::{IfUnchanged, Versioned};
 use crate::domain::text::parse_name;
-use crate::domain::{Code, Credential, Error, OperatorCredential, Secret};
+use crate::domain::{Code, Credential, Error, OperatorCredential, Secret, SeenVersions};
 use crate::measure::Measures;
 
 /// The server, acting for one caller. Clones are cheap.
@@ -21,12 +22,14 @@ pub struct Kavach {
     author: Option<Arc<Author>>,
     /// The idempotency key of the caller's request.
     pub(super) once: Option<Arc<OnceKey>>,
+    /// What the caller has seen of what it changes.
+    seen: Option<Arc<SeenVersions>>,
 }
 
 impl Kavach {
     pub(crate) fn new(core: Arc<Core>) -> Self {
         let credential = Credential::Operator(OperatorCredential::of(core.operator));
-        Self { core, credential, reason: None, author: None, once: None }
+        Self { core, credential, reason: None, author: None, once: None, seen: None }
     }
 
     /// This server, acting for whoever presents `credential`. The credential is checked on every call, not here.
@@ -36,7 +39,7 @@ impl Kavach {
             Credential::Operator(operator) => Credential::Operator(self.identified(operator)),
             other => other,
         };
-        Self { core: Arc::clone(&self.core), credential, reason: None, author: None, once: None }
+        Self { core: Arc::clone(&self.core), credential, reason: None, author: None, once: None, seen: None }
     }
 
     /// This caller with a reason, which is recorded with every change it makes.
@@ -65,6 +68,22 @@ impl Kavach {
     #[must_use]
     pub fn once(self, key: Option<RequestKey>) -> Self {
         Self { once: key.map(|key| Arc::new(OnceKey::new(key))), ..self }
+    }
+
+    /// This caller, which changes or ends an agent, a policy, a webhook or a tenant only if that still has one of these
+    /// versions; of several callers with the same one, only the first does. `None` is any version.
+    #[must_use]
+    pub fn having_seen(self, seen: Option<SeenVersions>) -> Self {
+        Self { seen: seen.map(Arc::new), ..self }
+    }
+
+    /// The command, to be carried out only if what it is about is still as the caller saw it.
+    pub(super) fn if_unchanged<C: Versioned>(&self, command: C) -> IfUnchanged<C> {
+        IfUnchanged { command, seen: self.seen() }
+    }
+
+    pub(super) fn seen(&self) -> Option<SeenVersions> {
+        self.seen.as_deref().cloned()
     }
 
     /// Whether the answer to the request with the key had been given before.

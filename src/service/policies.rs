@@ -165,19 +165,20 @@ impl Policies<'_> {
     /// Changes a policy. Omitted fields keep their values.
     ///
     /// # Errors
-    /// `POLICY_NOT_FOUND`, `INVALID_FIELD`, `FORBIDDEN` for a tenant key if an operator set the policy.
+    /// `POLICY_NOT_FOUND`, `INVALID_FIELD`, `PRECONDITION_FAILED`, `FORBIDDEN` for a tenant key if an operator set the policy.
     pub async fn update(&self, policy: &str, patch: PolicyPatch) -> Result<PolicyView, Error> {
         let (id, route) = self.find(policy)?;
-        self.execute_recalled(&route, id, false, UpdatePolicy { id, patch }, None).await?.ok_or_else(lost)
+        let update = self.0.if_unchanged(UpdatePolicy { id, patch });
+        self.execute_recalled(&route, id, false, update, None).await?.ok_or_else(lost)
     }
 
     /// Deletes a policy.
     ///
     /// # Errors
-    /// `POLICY_NOT_FOUND`, `FORBIDDEN` for a tenant key if an operator set the policy.
+    /// `POLICY_NOT_FOUND`, `PRECONDITION_FAILED`, `FORBIDDEN` for a tenant key if an operator set the policy.
     pub async fn delete(&self, policy: &str) -> Result<(), Error> {
         let (id, route) = self.find(policy)?;
-        self.0.execute(&route, DeletePolicy(id)).await
+        self.0.execute(&route, self.0.if_unchanged(DeletePolicy(id))).await
     }
 
     /// Resets a policy's usage of the current period to zero.

@@ -144,39 +144,41 @@ impl Tenants<'_> {
     /// Changes a tenant's name and settings. Omitted fields keep their values.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `INVALID_FIELD`.
+    /// `TENANT_NOT_FOUND`, `INVALID_FIELD`, `PRECONDITION_FAILED`.
     pub async fn update(&self, tenant: impl Into<TenantRef>, patch: TenantPatch) -> Result<Profile, Error> {
-        self.execute(tenant, UpdateTenant(patch)).await
+        self.execute(tenant, self.0.if_unchanged(UpdateTenant(patch))).await
     }
 
     /// Suspends a tenant: every call of its agents is denied.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `DEFAULT_TENANT_FIXED`.
+    /// `TENANT_NOT_FOUND`, `DEFAULT_TENANT_FIXED`, `PRECONDITION_FAILED`.
     pub async fn suspend(&self, tenant: impl Into<TenantRef>) -> Result<Profile, Error> {
-        self.execute(tenant, SetStatus(TenantStatus::Suspended)).await
+        self.execute(tenant, self.0.if_unchanged(SetStatus(TenantStatus::Suspended))).await
     }
 
     /// Activates a suspended tenant.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`.
+    /// `TENANT_NOT_FOUND`, `PRECONDITION_FAILED`.
     pub async fn activate(&self, tenant: impl Into<TenantRef>) -> Result<Profile, Error> {
-        self.execute(tenant, SetStatus(TenantStatus::Active)).await
+        self.execute(tenant, self.0.if_unchanged(SetStatus(TenantStatus::Active))).await
     }
 
     /// Erases a tenant with its agents and its audit trail. `confirm` must be its slug. The default tenant's audit trail
     /// records who did it first; if that fails, nothing is erased.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `CONFIRMATION_REQUIRED`, `DEFAULT_TENANT_FIXED`, or that the default tenant can't answer.
+    /// `TENANT_NOT_FOUND`, `CONFIRMATION_REQUIRED`, `DEFAULT_TENANT_FIXED`, `PRECONDITION_FAILED`, or that the default tenant
+    /// can't answer.
     pub async fn delete(&self, tenant: impl Into<TenantRef>, confirm: &str) -> Result<(), Error> {
         self.0.check_operator(Right::Operate)?;
         self.0.check_phase()?;
         let registry = self.0.core.registry().ok_or_else(not_started)?;
         let (credential, author) = (self.0.credential, self.0.author());
         let (confirm, reason) = (confirm.to_owned(), self.0.reason.as_deref().map(Into::into));
-        let message = DeleteTenant { tenant: tenant.into(), confirm, reason, credential, author };
+        let seen = self.0.seen();
+        let message = DeleteTenant { tenant: tenant.into(), confirm, reason, seen, credential, author };
         registry.delete.send(message).await.unwrap_or_else(|_| Err(not_started()))
     }
 

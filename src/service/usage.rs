@@ -54,7 +54,7 @@ impl Kavach {
     /// Reads the decision that a report settles from the journal, on a thread that serves no calls.
     async fn settling(&self, route: &Route, report: UsageReport, decision: &str) -> Result<UsageReport, Error> {
         let unknown = || {
-            let problem = format!("is not a decision: there is no audit entry '{}'", quote(decision));
+            let problem = format!("is not a decision: audit entry '{}' not found", quote(decision));
             Error::field(Code::AuditEntryNotFound, "auditId", problem)
         };
         let id = AuditId::parse(decision).filter(|id| id.tag() == route.id.tag()).ok_or_else(unknown)?;

@@ -103,13 +103,14 @@ impl Webhooks<'_> {
     /// Changes a webhook. Omitted fields keep their values. What waits for it is sent at once.
     ///
     /// # Errors
-    /// `WEBHOOK_NOT_FOUND`, `INVALID_FIELD`, `FORBIDDEN` for a tenant key if an operator set the webhook.
+    /// `WEBHOOK_NOT_FOUND`, `INVALID_FIELD`, `PRECONDITION_FAILED`, `FORBIDDEN` for a tenant key if an operator set the webhook.
     pub async fn update(&self, webhook: &str, patch: WebhookPatch) -> Result<WebhookView, Error> {
         let (id, route) = self.find(webhook)?;
         if let Some(url) = &patch.url {
             self.check_target(url)?;
         }
-        let mut view = self.0.execute(&route, UpdateWebhook { id, patch }).await?.ok_or_else(lost)?;
+        let command = self.0.if_unchanged(UpdateWebhook { id, patch });
+        let mut view = self.0.execute(&route, command).await?.ok_or_else(lost)?;
         self.note_failing(&mut view);
         self.0.core.webhooks.bell.nudge(route.id, id);
         Ok(view)
@@ -118,10 +119,10 @@ impl Webhooks<'_> {
     /// Deletes a webhook, with what waits for it.
     ///
     /// # Errors
-    /// `WEBHOOK_NOT_FOUND`, `FORBIDDEN` for a tenant key if an operator set the webhook.
+    /// `WEBHOOK_NOT_FOUND`, `PRECONDITION_FAILED`, `FORBIDDEN` for a tenant key if an operator set the webhook.
     pub async fn delete(&self, webhook: &str) -> Result<(), Error> {
         let (id, route) = self.find(webhook)?;
-        self.0.execute(&route, DeleteWebhook(id)).await?;
+        self.0.execute(&route, self.0.if_unchanged(DeleteWebhook(id))).await?;
         self.0.core.webhooks.bell.nudge(route.id, id);
         Ok(())
     }

@@ -348,3 +348,76 @@ fn one_of_many_tenants_is_found() {
     browser.at("#/tenants/t-200");
     browser.check_records();
 }
+
+#[test]
+fn rules_for_arguments_are_written_as_json_and_read_in_words() {
+    let server = Server::start();
+    let operator = server.operator();
+    operator.post("/v1/tenants", json!({ "name": "Acme", "slug": "acme" })).expect(201);
+    let browser = Browser::start(&server);
+    browser.open();
+    browser.sign_in(OPERATOR_KEY);
+    browser.go("#/agents/new?tenantId=acme");
+    browser.fill("Name", "bot");
+    browser.fill("Owner", "ana");
+    browser.fill("Resource", "pay");
+    browser.fill("Actions", "*");
+    browser.run("document.querySelector('.perm details').open = true", json!([]));
+    let marked = |what: &str| {
+        let place = "[data-field=\"permissions[0].constraints.arguments\"]";
+        browser.until(what, &format!("return document.querySelector('{place} .error').textContent.includes('{what}')"));
+    };
+    // Neither text that is no JSON nor a rule that the server refuses gets lost, or closes the form.
+    for (typed, what) in [("{\"amount\": ", "is not JSON"), (r#"{"items[].a\\.b": {"max": "5"}}"#, "must be a number")]
+    {
+        browser.fill("Arguments by name, as JSON", typed);
+        browser.click("Create agent");
+        marked(what);
+    }
+    browser.fill("Arguments by name, as JSON", r#"{"amount": {"max": 100, "absent": true}, "note": {}}"#);
+    browser.click("Create agent");
+    browser.sees("bot is ready");
+    let made = &operator.get("/v1/agents?tenantId=acme").items()[0];
+    let expected =
+        json!({ "arguments": { "amount": { "max": 100, "absent": true }, "note": {} }, "otherArguments": "deny" });
+    assert_eq!(made["permissions"][0]["constraints"], expected);
+    browser.go(&format!("#/agents/{}", made["id"].as_str().unwrap()));
+    browser.sees("argument amount is at most 100 or is missing, argument note is anything");
+    browser.sees("no other arguments");
+}
+
+#[test]
+fn an_agent_is_suspended_and_activated_and_nobody_overwrites_what_another_changed() {
+    let server = Server::start();
+    let operator = server.operator();
+    operator.post("/v1/tenants", json!({ "name": "Acme", "slug": "acme" })).expect(201);
+    let new = json!({ "tenantId": "acme", "ownerId": "ana", "name": "bot", "type": "service", "permissions": [] });
+    let made = operator.post("/v1/agents", new).expect(201);
+    let path = format!("/v1/agents/{}", made["id"].as_str().unwrap());
+    let browser = Browser::start(&server);
+    browser.open();
+    browser.sign_in(OPERATOR_KEY);
+    browser.go(&format!("#/agents/{}", made["id"].as_str().unwrap()));
+    browser.click("Suspend");
+    browser.sees("Suspend bot?");
+    browser.click("Suspend");
+    browser.sees("bot is suspended");
+    assert_eq!(operator.get(&path).expect(200)["status"], "suspended");
+    browser.go("#/agents?status=suspended");
+    browser.sees("bot");
+    browser.go(&format!("#/agents/{}", made["id"].as_str().unwrap()));
+    browser.click("Activate");
+    browser.sees("Activate bot?");
+    browser.click("Activate");
+    browser.sees("bot is active again");
+    assert_eq!(operator.get(&path).expect(200)["status"], "active");
+
+    // Somebody else changes it while the form is open.
+    browser.click("Edit");
+    browser.fill("Owner", "ben");
+    operator.patch(&path, json!({ "name": "robot" })).expect(200);
+    browser.click("Save");
+    browser.sees("it was changed since you read it");
+    let kept = operator.get(&path).expect(200);
+    assert_eq!((&kept["name"], &kept["ownerId"]), (&json!("robot"), &json!("ana")));
+}

@@ -199,6 +199,8 @@ pub fn rows() -> Vec<Row> {
         row("PATCH", "/v1/agents/{id}", OK, NO_AGENT, NO_AGENT).body(|_| json!({ "name": "Other" })).changes(),
         row("DELETE", "/v1/agents/{id}", GONE, NO_AGENT, NO_AGENT).changes(),
         row("GET", "/v1/agents/{id}/policies", OK, NO_AGENT, NO_AGENT),
+        row("POST", "/v1/agents/{id}/suspend", OK, NO_AGENT, NO_AGENT).changes(),
+        row("POST", "/v1/agents/{id}/activate", OK, NO_AGENT, NO_AGENT).changes(),
         row("POST", "/v1/agents/{id}/rotate", OK, NO_AGENT, NO_AGENT).changes(),
         row("POST", "/v1/agents/{id}/authorize", OK, NOT_FOUND, NOT_FOUND)
             .body(|_| json!({ "action": "read", "resource": "docs:1" })),

@@ -103,7 +103,8 @@ fn odd_bytes_in_headers_are_neither_a_key_nor_a_crash() {
     // Headers that the decision does not use may hold anything.
     let body = call(&agent.id).to_string();
     let head = format!(
-        "POST /v1/authorize HTTP/1.1\r\nHost: \r\nAuthorization: Bearer {OPERATOR_KEY}\r\nContent-Length: {}\r\n",
+        "POST /v1/authorize HTTP/1.1\r\nHost: \r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n",
+        agent.token,
         body.len()
     );
     for odd in [

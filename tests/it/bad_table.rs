@@ -1,9 +1,10 @@
 //! Requests that are wrong in one way each, with the code they get and the field that the sentence must name.
 
 use kavach::domain::limits::{
-    MAX_ACTION_BYTES, MAX_ACTIONS, MAX_AGENTS, MAX_ARG_PATTERN_BYTES, MAX_ARG_PATTERNS, MAX_DELEGATION_DEPTH,
-    MAX_GRACE_SECONDS, MAX_HOLD_SECONDS, MAX_IP_NETS, MAX_JSON_DEPTH, MAX_LABELS, MAX_METADATA_BYTES, MAX_NAME_CHARS,
-    MAX_PERMISSIONS, MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS, MAX_RETENTION_DAYS, MAX_SLUG_CHARS,
+    MAX_ACTION_BYTES, MAX_ACTIONS, MAX_AGENTS, MAX_ARG_PATTERN_BYTES, MAX_ARG_PATTERNS, MAX_ARGUMENT_NAME_BYTES,
+    MAX_DELEGATION_DEPTH, MAX_GRACE_SECONDS, MAX_HOLD_SECONDS, MAX_IP_NETS, MAX_JSON_DEPTH, MAX_LABELS,
+    MAX_METADATA_BYTES, MAX_NAME_CHARS, MAX_PERMISSIONS, MAX_RESOURCE_BYTES, MAX_RESOURCE_SEGMENTS, MAX_RETENTION_DAYS,
+    MAX_SLUG_CHARS,
 };
 use serde_json::{Value, json};
 
@@ -428,6 +429,21 @@ fn permissions() -> Vec<Bad> {
             PATTERN,
             "allowedArgPatterns[0]",
         ),
+        constraint(json!({ "arguments": {} }), FIELD, "permissions[0].constraints.arguments"),
+        constraint(json!({ "arguments": [] }), BODY, "arguments"),
+        constraint(json!({ "arguments": { "a": 1 } }), BODY, "a"),
+        constraint(json!({ "arguments": { "a": { "maximum": 1 } } }), BODY, "maximum"),
+        constraint(json!({ "arguments": { "a..b": {} } }), FIELD, "permissions[0].constraints.arguments.a..b"),
+        constraint(json!({ "arguments": { "a": {}, "a.b": {} } }), FIELD, "permissions[0].constraints.arguments.a.b"),
+        constraint(json!({ "arguments": { "a": { "match": ["^(a"] } } }), PATTERN, "arguments.a.match[0]"),
+        constraint(json!({ "arguments": { "a": { "oneOf": [] } } }), FIELD, "arguments.a.oneOf"),
+        constraint(json!({ "arguments": { "a": { "oneOf": [{}] } } }), FIELD, "arguments.a.oneOf[0]"),
+        constraint(json!({ "arguments": { "a": { "max": "100" } } }), FIELD, "arguments.a.max"),
+        constraint(json!({ "arguments": { "a": { "max": 1, "min": 2 } } }), FIELD, "arguments.a.max"),
+        constraint(json!({ "arguments": { "a": { "max": 1, "match": ["a"] } } }), FIELD, "arguments.a"),
+        constraint(json!({ "arguments": { "a": { "absent": false } } }), FIELD, "arguments.a.absent"),
+        constraint(json!({ "arguments": { (long(MAX_ARGUMENT_NAME_BYTES + 1)): {} } }), FIELD, "constraints.arguments"),
+        constraint(json!({ "otherArguments": "none" }), BODY, "otherArguments"),
         post(json!(vec![json!({ "resource": "a", "actions": ["b"] }); MAX_PERMISSIONS + 1]), FIELD, "permissions"),
         post(json!({}), BODY, "permissions"),
         post(json!([1]), BODY, "permissions[0]"),

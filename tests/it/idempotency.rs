@@ -505,6 +505,8 @@ fn every_post_takes_a_key_or_needs_none() {
     }
     without.sort();
     let expected = [
+        "/v1/agents/{id}/activate",
+        "/v1/agents/{id}/suspend",
         // Each request of a batch has its own.
         "/v1/authorize/batch",
         "/v1/authorize/explain",

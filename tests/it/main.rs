@@ -11,6 +11,7 @@
 //! | `foreign_ids` | another tenant's id gets the same answer as an unknown one, in every place that takes an id |
 //! | `tokens` | keys and tokens: rotation, grace, revocation, expiry; how many agents a tenant may have |
 //! | `keys` | keys' roles and ends, operators' keys, what ends with a key, what a token is |
+//! | `suspended_agents` | agents that are stopped for a while: what is denied, and what stays |
 //! | `policy_owners` | a tenant key can't change what an operator set last |
 //! | `attempts` | too many calls without a valid key |
 //! | `secrets`, `leaks` | no secret is stored, logged or shown, in any encoding |
@@ -22,11 +23,13 @@
 //! | `life` | one tenant from its creation to a restart after `kill -9`: the overview |
 //! | `decisions` | the order of the checks, who decides and records, batches, explain |
 //! | `constraints`, `arg_patterns` | constraints; patterns for arguments, and warnings about them |
+//! | `arguments` | arguments by their names: tools confined to a folder and to an amount |
 //! | `delegations` | delegations: answers, refusals, crashes |
 //! | `budgets`, `budget_input`, `budget_proof` | policies and their actions; bad input; exactness under threads and `kill -9` |
 //! | `policy_terms` | periods, calendars, scopes and temporary limits of policies; labels; all policies at once |
 //! | `usage` | usage reports and settlements |
 //! | `idempotency` | requests that are sent again with their idempotency key |
+//! | `if_match` | changes of what was changed since |
 //! | `holds`, `hold_proof` | holds and how they end; exactness under 64 connections and `kill -9` |
 //! | `instance_policies` | policies of the whole instance: exactness over tenants and `kill -9`, isolation |
 //! | `webhooks` | messages to endpoints: signatures, order, failures, `kill -9`; which addresses they reach |
@@ -44,6 +47,7 @@
 //! | `bad_bytes`, `mutation` | odd bytes in paths and headers; random bodies: never a 5xx |
 //! | `bodies` | one call, however its body is spelled and split |
 //! | `words` | texts and numbers in every spelling and size |
+//! | `sentences` | the words in reasons and messages that clients look for; what an entry says of who asked |
 //! | `queries` | query strings, filters, dates; `no-store` |
 //! | `reasons` | the `reason` of what ends something |
 //! | `limits` | the last value that each limit still allows |
@@ -108,6 +112,7 @@
 mod access;
 mod access_table;
 mod arg_patterns;
+mod arguments;
 mod attempts;
 mod audit;
 mod audit_streams;
@@ -141,6 +146,7 @@ mod harness;
 mod hold_proof;
 mod holds;
 mod idempotency;
+mod if_match;
 mod instance_policies;
 mod keys;
 mod leaks;
@@ -166,11 +172,13 @@ mod residency;
 mod retention;
 mod rounds;
 mod secrets;
+mod sentences;
 mod snapshots;
 mod spend;
 mod stats;
 mod storage;
 mod stream_resume;
+mod suspended_agents;
 mod tls;
 mod tokens;
 mod tools;

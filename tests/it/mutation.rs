@@ -19,6 +19,8 @@ fn seed(agent: &str) -> Value {
             "constraints": {
                 "maxCallsPerHour": 3, "allowedArgPatterns": ["^a+$", "/srv/**"], "ipAllowlist": ["10.0.0.0/8"],
                 "timeWindow": { "start": "09:00", "end": "17:00" }, "requireApproval": false,
+                "arguments": { "path": { "match": ["/srv/**"], "oneOf": ["/srv/a", 5, true], "absent": true }, "n[].m": { "max": 5, "min": 1 } },
+                "otherArguments": "strings",
             },
         }],
         "metadata": { "a": 1 }, "agentId": agent, "action": "read", "resource": "docs:1", "tokensCost": 0.5,

@@ -41,7 +41,7 @@ fn a_file_is_served_with_its_type_and_under_the_policy() {
         assert_eq!(again("\"old\"").status, 200);
     }
     for path in ["/assets/none.js", "/assets/%2e%2e%2fmod.rs", "/assets/mod.rs", "/assets/app.js%00"] {
-        assert!(anyone.get(path).problem(404, "ROUTE_NOT_FOUND").contains("no file"), "{path}");
+        assert!(anyone.get(path).problem(404, "ROUTE_NOT_FOUND").contains("not found"), "{path}");
     }
 }
 

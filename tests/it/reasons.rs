@@ -20,6 +20,8 @@ fn whatever_ends_something_keeps_its_reason() {
     let calls = [
         ("DELETE", format!("/v1/delegations/{link}"), "delegation.revoke", link.as_str(), &key),
         ("DELETE", format!("/v1/policies/{policy}"), "policy.delete", policy, &key),
+        ("POST", format!("/v1/agents/{}/suspend", b.id), "agent.suspend", b.id.as_str(), &key),
+        ("POST", format!("/v1/agents/{}/activate", b.id), "agent.activate", b.id.as_str(), &key),
         ("DELETE", format!("/v1/agents/{}", b.id), "agent.revoke", b.id.as_str(), &operator),
         ("DELETE", format!("/v1/tenants/acme/keys/{second}"), "key.revoke", second, &operator),
         ("POST", "/v1/tenants/acme/suspend".to_owned(), "tenant.suspend", acme.id.as_str(), &operator),

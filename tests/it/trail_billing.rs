@@ -100,9 +100,9 @@ fn a_spreadsheet_export_holds_no_formula_and_the_exact_one_is_exact() {
     for action in actions {
         operator.authorize(json!({ "agentId": agent.id, "action": action, "resource": "docs:1" })).expect(200);
     }
-    let headers: [(&str, &[u8]); 1] = [("User-Agent", b"=1+1")];
-    let body = call(&agent.id).to_string();
-    operator.try_send("POST", "/v1/authorize", &headers, Some(body.as_bytes())).unwrap().expect(200);
+    let mut body = call(&agent.id);
+    body["context"] = json!({ "userAgent": "=1+1" });
+    operator.authorize(body).expect(200);
     let cells = |query: &str| {
         let text = operator.get(&format!("/v1/audit/export?tenantId=acme&format=csv{query}")).text();
         let mut rows = csv::Reader::from_reader(text.as_bytes());

@@ -84,12 +84,12 @@ fn changes_of_webhooks_and_requests_for_tenants_are_recorded() {
     };
     let (old, new) = (shown(json!(["agent.*"])), shown(json!(["key.*"])));
     assert_eq!((&seen["action"], &seen["parameters"], &seen["before"]), (&json!("webhook.create"), &old, &Value::Null));
-    let path = format!("/v1/webhooks/{id}");
+    let (path, none) = (format!("/v1/webhooks/{id}"), json!({}));
     for (method, tail, body, action, parameters, before) in [
         ("PATCH", "", Some(json!({ "events": ["key.*"] })), "webhook.update", &new, &old),
-        ("POST", "/rotate", None, "webhook.rotate", &Value::Null, &Value::Null),
-        ("POST", "/test", None, "webhook.test", &Value::Null, &Value::Null),
-        ("DELETE", "?reason=moved", None, "webhook.delete", &Value::Null, &new),
+        ("POST", "/rotate", None, "webhook.rotate", &none, &Value::Null),
+        ("POST", "/test", None, "webhook.test", &none, &Value::Null),
+        ("DELETE", "?reason=moved", None, "webhook.delete", &none, &new),
     ] {
         let seen = last(method, &format!("{path}{tail}"), body);
         assert_eq!((&seen["action"], &seen["resource"]), (&json!(action), &json!(id)));
@@ -160,7 +160,7 @@ fn a_change_says_who_made_it_from_where_and_what_was_before() {
     assert_eq!((&seen["before"]["disabled"], &seen["parameters"]["disabled"]), (&json!(false), &json!(true)));
     let seen = last(&key, "DELETE", &format!("/v1/policies/{policy}"), None);
     assert_eq!(seen["before"]["limits"]["maxTokensCostPerDay"].to_string(), "123456789.123457", "{seen}");
-    assert_eq!((&seen["before"]["disabled"], &seen["parameters"]), (&json!(true), &Value::Null));
+    assert_eq!((&seen["before"]["disabled"], &seen["parameters"]), (&json!(true), &json!({})));
     let seen = last(&key, "DELETE", &format!("/v1/delegations/{link}"), None);
     assert_eq!(seen["before"]["permissions"][0]["resource"], "docs:1", "{seen}");
     let seen = last(&key, "DELETE", &format!("/v1/agents/{}", agent.id), None);
@@ -176,6 +176,15 @@ fn a_change_says_who_made_it_from_where_and_what_was_before() {
         (&seen["before"], &seen["parameters"]),
         (&json!({ "status": "active" }), &json!({ "status": "suspended" }))
     );
+    for (way, now) in [("suspend", true), ("activate", false)] {
+        let seen = last(&operator, "POST", &format!("/v1/agents/{}/{way}", other.id), None);
+        assert_eq!(seen["action"], format!("agent.{way}"));
+        assert_eq!(
+            (&seen["before"], &seen["parameters"]),
+            (&json!({ "suspended": !now }), &json!({ "suspended": now })),
+            "{seen}"
+        );
+    }
     let seen = last(&operator, "DELETE", &format!("/v1/tenants/acme/keys/{}", acme.key_id), None);
     assert_eq!((&seen["before"]["name"], &seen["keyName"]), (&name, &Value::Null), "{seen}");
     // A secret that somebody put in the wrong place is hidden here too.

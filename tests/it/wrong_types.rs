@@ -26,6 +26,8 @@ fn full(method: &str, path: &str, body: Value) -> Value {
         "constraints": {
             "maxCallsPerHour": 3, "allowedArgPatterns": ["^a+$"], "ipAllowlist": ["10.0.0.0/8"],
             "timeWindow": { "start": "09:00", "end": "17:00" }, "requireApproval": false,
+            "arguments": { "path": { "match": ["/srv/**"], "oneOf": ["/srv/a", 5, true], "absent": true }, "n[].m": { "max": 5, "min": 1 } },
+            "otherArguments": "strings",
         },
     }]);
     let settings = json!({

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use crate::agent::AgentSpec;
+use crate::agent::labels::Labels;
+use crate::agent::{AgentSpec, AgentType};
 use crate::author::By;
 use crate::budget::cost::Cost;
 use crate::budget::policy::PolicyAction;
@@ -23,6 +24,7 @@ use crate::error::Code;
 use crate::event::{Before, Change, ChangeRecord, Event, Record};
 use crate::id::{AgentId, AuditId, MessageId, PolicyId, TenantId, WebhookId};
 use crate::moment::Moment;
+use crate::permission::PermissionSpec;
 use crate::permission::pattern::{Pattern, Segments};
 use crate::tenant::TenantStatus;
 use crate::time::Timestamp;
@@ -122,7 +124,7 @@ pub struct AuditEntry {
     /// The resource, or for `admin` the id of what changed.
     pub resource: Box<str>,
     /// The call's arguments, or for `admin` the new values. Arguments over 32 KiB, or nested too deep, are replaced by
-    /// `{"sha256", "bytes"}` of their JSON as `JSON.stringify` writes it.
+    /// `{"sha256", "bytes"}` of their JSON as `JSON.stringify` writes it. `{}` if there are none.
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::AnyJson"))]
     pub parameters: Option<Box<RawValue>>,
     /// The result.
@@ -138,7 +140,7 @@ pub struct AuditEntry {
     /// The caller's address.
     #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Address>"))]
     pub ip: Option<IpAddr>,
-    /// The caller's `User-Agent`.
+    /// The `User-Agent` of an agent that asked itself, or what the asking service says in `context.userAgent`.
     pub user_agent: Option<Box<str>>,
     /// The policy that denied the call.
     pub policy_id: Option<PolicyId>,
@@ -260,14 +262,16 @@ impl AuditEntry {
     /// The entry that shows this event of the tenant.
     pub fn of(tenant: TenantId, moment: Moment, event: &Event<'_>) -> Self {
         let id = AuditId::derive(moment.at, moment.seq, tenant.tag());
-        match event {
+        let entry = match event {
             Event::Decided(record) => Self::of_decision(id, tenant, moment, record),
             Event::Changed(record) => Self::of_change(id, tenant, moment, record),
             Event::Used(record) => Self::of_usage(id, tenant, moment, record),
             Event::Delivered(record) => Self::of_delivery(id, tenant, moment, record),
             // No entry of the trail, but what a message about thresholds tells of.
             Event::Leased(_) => Self::bare(id, AuditKind::Usage, tenant, moment, LEASE_ACTION, tenant.folder_name()),
-        }
+        };
+        let none = || RawValue::from_string("{}".to_owned()).ok();
+        Self { parameters: entry.parameters.or_else(none), ..entry }
     }
 
     /// Whether a usage report may settle this decision.
@@ -411,7 +415,7 @@ impl AuditEntry {
             user_agent: author.and_then(|author| author.user_agent.clone()),
             by: Some(author_id(*by)),
             key_name: author.and_then(|author| author.key_name.clone()),
-            before: before.as_deref().and_then(|before| before_json(before, change)),
+            before: before.as_deref().and_then(|before| before_json(before, change)).or_else(|| implied_before(change)),
             ..Self::bare(id, AuditKind::Admin, tenant, moment, action, subject.unwrap_or_else(|| tenant.folder_name()))
         }
     }
@@ -468,6 +472,31 @@ struct PolicyParameters<'a> {
     terms: Option<TermsView>,
 }
 
+/// An agent after the change. It is serialized directly too, because `Value` would round the numbers of its permissions.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AgentParameters<'a> {
+    owner_id: &'a str,
+    name: &'a str,
+    r#type: AgentType,
+    permissions: Vec<PermissionSpec>,
+    expires_at: Option<Timestamp>,
+    metadata: Option<&'a RawValue>,
+    labels: &'a Labels,
+}
+
+/// A delegation, likewise.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DelegationParameters<'a> {
+    from_agent: &'a AgentId,
+    to_agent: &'a AgentId,
+    permissions: Vec<PermissionSpec>,
+    expires_at: Option<Timestamp>,
+    max_depth: u32,
+    depth: u32,
+}
+
 impl<'a> ChangeSummary<'a> {
     fn of(change: &'a Change) -> Self {
         let raw = |parameters: Value| (!parameters.is_null()).then(|| to_raw_value(&parameters).ok()).flatten();
@@ -475,12 +504,15 @@ impl<'a> ChangeSummary<'a> {
             let parameters = raw(parameters);
             ChangeSummary { action, agent: None, owner: None, subject: None, parameters }
         };
-        let agent = |action, agent: &AgentId, spec: Option<&'a AgentSpec>, parameters: Value| ChangeSummary {
-            action,
+        let agent = |action, agent: &AgentId, parameters: Value| ChangeSummary {
             agent: Some(*agent),
-            owner: spec.map(|spec| &*spec.owner),
             subject: Some(agent.to_string()),
-            parameters: raw(parameters),
+            ..tenant(action, parameters)
+        };
+        let whole = |action, id: &AgentId, spec: &'a AgentSpec| ChangeSummary {
+            owner: Some(&spec.owner),
+            parameters: to_raw_value(&AgentParameters::of(spec)).ok(),
+            ..agent(action, id, Value::Null)
         };
         let webhook = |action, id: &WebhookId, parameters: Value| ChangeSummary {
             subject: Some(id.to_string()),
@@ -562,7 +594,8 @@ impl<'a> ChangeSummary<'a> {
             Change::DelegationCreated { delegation, spec } => ChangeSummary {
                 agent: Some(spec.from),
                 subject: Some(delegation.to_string()),
-                ..tenant("delegation.create", delegation_json(spec))
+                parameters: to_raw_value(&DelegationParameters::of(spec)).ok(),
+                ..tenant("delegation.create", Value::Null)
             },
             Change::DelegationRevoked { delegation, from, to } => ChangeSummary {
                 agent: Some(*from),
@@ -577,13 +610,13 @@ impl<'a> ChangeSummary<'a> {
             Change::WebhookRedelivered { webhook: id, message } => {
                 webhook("webhook.redeliver", id, json!({ "message": message }))
             }
-            Change::AgentCreated { agent: id, spec, token: _ } => {
-                agent("agent.create", id, Some(spec), spec_json(spec))
-            }
-            Change::AgentUpdated { agent: id, spec } => agent("agent.update", id, Some(spec), spec_json(spec)),
-            Change::AgentRevoked { agent: id } => agent("agent.revoke", id, None, Value::Null),
+            Change::AgentCreated { agent: id, spec, token: _ } => whole("agent.create", id, spec),
+            Change::AgentUpdated { agent: id, spec } => whole("agent.update", id, spec),
+            Change::AgentRevoked { agent: id } => agent("agent.revoke", id, Value::Null),
+            Change::AgentSuspended { agent: id } => agent("agent.suspend", id, json!({ "suspended": true })),
+            Change::AgentActivated { agent: id } => agent("agent.activate", id, json!({ "suspended": false })),
             Change::TokenRotated { agent: id, token: _, grace_until } => {
-                agent("agent.rotate", id, None, json!({ "graceUntil": grace_until }))
+                agent("agent.rotate", id, json!({ "graceUntil": grace_until }))
             }
         }
     }
@@ -594,18 +627,19 @@ fn key_json(name: &str, prefix: &str, role: &impl Serialize, expires_at: Option<
     json!({ "name": name, "prefix": prefix, "role": role, "expiresAt": expires_at })
 }
 
-fn spec_json(spec: &AgentSpec) -> Value {
-    let AgentSpec { owner, name, kind, permissions, expires_at, metadata, labels } = spec;
-    let metadata = metadata.as_deref().and_then(|json| serde_json::from_str::<Value>(json).ok());
-    json!({
-        "ownerId": owner,
-        "name": name,
-        "type": kind,
-        "permissions": permissions.specs(),
-        "expiresAt": expires_at,
-        "metadata": metadata,
-        "labels": labels,
-    })
+impl<'a> AgentParameters<'a> {
+    fn of(spec: &'a AgentSpec) -> Self {
+        let AgentSpec { owner, name, kind, permissions, expires_at, metadata, labels } = spec;
+        Self {
+            owner_id: owner,
+            name,
+            r#type: *kind,
+            permissions: permissions.specs(),
+            expires_at: *expires_at,
+            metadata: metadata.as_deref().and_then(|json| serde_json::from_str(json).ok()),
+            labels,
+        }
+    }
 }
 
 /// A webhook without the part of its URL that may be a secret.
@@ -620,17 +654,37 @@ fn webhook_json(spec: &WebhookSpec) -> Value {
     })
 }
 
-fn delegation_json(spec: &DelegationSpec) -> Value {
-    let DelegationSpec { from, to, permissions, expires_at, max_depth, effective_max_depth: _, depth, stands_on: _ } =
-        spec;
-    json!({
-        "fromAgent": from,
-        "toAgent": to,
-        "permissions": permissions.specs(),
-        "expiresAt": expires_at,
-        "maxDepth": max_depth,
-        "depth": depth,
-    })
+impl<'a> DelegationParameters<'a> {
+    fn of(spec: &'a DelegationSpec) -> Self {
+        let DelegationSpec {
+            from,
+            to,
+            permissions,
+            expires_at,
+            max_depth,
+            effective_max_depth: _,
+            depth,
+            stands_on: _,
+        } = spec;
+        Self {
+            from_agent: from,
+            to_agent: to,
+            permissions: permissions.specs(),
+            expires_at: *expires_at,
+            max_depth: *max_depth,
+            depth: *depth,
+        }
+    }
+}
+
+/// The state before a change that says it itself: nothing is recorded that changes nothing.
+fn implied_before(change: &Change) -> Option<Box<RawValue>> {
+    let suspended = match change {
+        Change::AgentSuspended { .. } => false,
+        Change::AgentActivated { .. } => true,
+        _ => return None,
+    };
+    to_raw_value(&json!({ "suspended": suspended })).ok()
 }
 
 /// The state before the change, in the form of the state after it.
@@ -648,7 +702,7 @@ fn before_json(before: &Before, change: &Change) -> Option<Box<RawValue>> {
         Before::OperatorKey { name, prefix, role, expires_at } => {
             to_raw_value(&key_json(name, prefix, role, *expires_at))
         }
-        Before::Agent(spec) => to_raw_value(&spec_json(spec)),
+        Before::Agent(spec) => to_raw_value(&AgentParameters::of(spec)),
         Before::Policy { agent, owner, limits, action, disabled, terms } => to_raw_value(&PolicyParameters {
             agent_id: Some(agent),
             user_id: Some(owner),
@@ -659,7 +713,7 @@ fn before_json(before: &Before, change: &Change) -> Option<Box<RawValue>> {
         }),
         // Not through a `Value`, for the same reason.
         Before::Used(used) => to_raw_value(&UsedView::from(&**used)),
-        Before::Delegation(spec) => to_raw_value(&delegation_json(spec)),
+        Before::Delegation(spec) => to_raw_value(&DelegationParameters::of(spec)),
         Before::Webhook(spec) => to_raw_value(&webhook_json(spec)),
     }
     .ok()
@@ -686,5 +740,32 @@ mod tests {
         let limits = r#""limits":{"maxCallsPerDay":null,"maxCallsPerMonth":null,"maxTokensCostPerDay":123456789012.123457,"maxTokensCostPerMonth":null},"action":"block""#;
         assert_eq!(shown(created), format!(r#"{{"agentId":null,"userId":null,{limits}}}"#));
         assert_eq!(shown(updated), format!(r#"{{{limits},"disabled":true}}"#));
+    }
+
+    #[test]
+    fn numbers_of_permissions_keep_every_digit() {
+        let rules = r#"{"arguments":{"amount":{"max":100.00000000000000000010}},"otherArguments":"deny"}"#;
+        let permissions = format!(r#"[{{"resource":"pay","actions":["*"],"constraints":{rules}}}]"#);
+        let specs = serde_json::from_str(&permissions).unwrap();
+        let spec = AgentSpec {
+            owner: "u".into(),
+            name: "n".into(),
+            kind: AgentType::Service,
+            permissions: crate::permission::PermissionSet::parse(specs).unwrap().into(),
+            expires_at: None,
+            metadata: Some(r#"{"a":1.0}"#.into()),
+            labels: Labels::default(),
+        };
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let agent = AgentId::derive(at, 2, TenantId::DEFAULT.tag());
+        let change = Change::AgentUpdated { agent, spec: Box::new(spec.clone()) };
+        let before = Some(Box::new(Before::Agent(Box::new(spec))));
+        let event = Event::Changed(ChangeRecord { before, ..ChangeRecord::new(By::Operator, change) });
+        let entry = AuditEntry::of(TenantId::DEFAULT, Moment::new(at, 2), &event);
+        let expected = format!(
+            r#"{{"ownerId":"u","name":"n","type":"service","permissions":{permissions},"expiresAt":null,"metadata":{{"a":1.0}},"labels":{{}}}}"#
+        );
+        assert_eq!(entry.parameters.unwrap().get(), expected);
+        assert_eq!(entry.before.unwrap().get(), expected);
     }
 }

@@ -74,6 +74,8 @@ impl Before {
             | Change::KeyCreated { .. }
             | Change::OperatorKeyCreated { .. }
             | Change::AgentCreated { .. }
+            | Change::AgentSuspended { .. }
+            | Change::AgentActivated { .. }
             | Change::TokenRotated { .. }
             | Change::PolicyCreated { .. }
             | Change::PoliciesReset { .. }

@@ -49,11 +49,12 @@ codes! {
         TenantSuspended "TENANT_SUSPENDED" "The agent's tenant is suspended.";
         AgentNotFound "AGENT_NOT_FOUND" "There is no such agent in this tenant, or this key may not see it.";
         AgentRevoked "AGENT_REVOKED" "The agent was revoked.";
+        AgentSuspended "AGENT_SUSPENDED" "The agent is suspended, until somebody activates it.";
         AgentExpired "AGENT_EXPIRED" "The agent's expiresAt has passed.";
         PermissionDenied "PERMISSION_DENIED" "No permission of the agent matches the action and the resource, or the call is malformed.";
         OutsideTimeWindow "OUTSIDE_TIME_WINDOW" "The matching permission does not hold at this time of day.";
         IpNotAllowed "IP_NOT_ALLOWED" "The address of the call is unknown or not in the permission's allowlist.";
-        ArgumentNotAllowed "ARGUMENT_NOT_ALLOWED" "An argument matches none of the permission's patterns.";
+        ArgumentNotAllowed "ARGUMENT_NOT_ALLOWED" "An argument is not one that the permission's patterns or rules allow, or one that they need is missing.";
         RequiresApproval "REQUIRES_APPROVAL" "The matching permission requires a person's approval.";
         RateLimited "RATE_LIMITED" "The permission's calls of the last hour are used up.";
         BudgetExceeded "BUDGET_EXCEEDED" "A budget policy's limit is used up, or the call would exceed it.";
@@ -88,6 +89,7 @@ codes! {
         IdempotencyKeyInUse "IDEMPOTENCY_KEY_IN_USE" "A request with this idempotency key is under way. Send it again in a moment.";
         HoldEnded "HOLD_ENDED" "The hold was settled, was released, or ended by itself.";
         WebhookDisabled "WEBHOOK_DISABLED" "The webhook is disabled, so nothing is sent to it.";
+        PreconditionFailed "PRECONDITION_FAILED" "It was changed since the version that If-Match names. Nothing was changed.";
         PayloadTooLarge "PAYLOAD_TOO_LARGE" "The body is over its limit.";
         AgentLimitExceeded "AGENT_LIMIT_EXCEEDED" "The tenant has reached its limit of active agents (maxAgents), or its limit of agents in all.";
         AgentTypeNotAllowed "AGENT_TYPE_NOT_ALLOWED" "The tenant's allowedAgentTypes does not include this type.";
@@ -103,7 +105,7 @@ codes! {
         DelegationSelf "DELEGATION_SELF" "An agent can't delegate to itself.";
         DelegationCycle "DELEGATION_CYCLE" "The grantor holds permissions through the agent that it would delegate to.";
         DelegationDepthExceeded "DELEGATION_DEPTH_EXCEEDED" "The chain of delegations would be longer than a maxDepth in it allows.";
-        DelegationGrantorInactive "DELEGATION_GRANTOR_INACTIVE" "The agent that would delegate is revoked or expired.";
+        DelegationGrantorInactive "DELEGATION_GRANTOR_INACTIVE" "The agent that would delegate is revoked, suspended or expired.";
         DelegationLimitExceeded "DELEGATION_LIMIT_EXCEEDED" "The tenant or an agent has reached its limit of delegations.";
         IdempotencyKeyReused "IDEMPOTENCY_KEY_REUSED" "The idempotency key came with another request before.";
         InternalError "INTERNAL_ERROR" "A defect of the server. Nothing was changed.";

@@ -345,6 +345,16 @@ pub enum Change {
         /// The agent's id.
         agent: AgentId,
     },
+    /// An agent was suspended, until somebody activates it.
+    AgentSuspended {
+        /// The agent's id.
+        agent: AgentId,
+    },
+    /// A suspended agent may work again.
+    AgentActivated {
+        /// The agent's id.
+        agent: AgentId,
+    },
     /// A webhook was created.
     WebhookCreated {
         /// The webhook's id.

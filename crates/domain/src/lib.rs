@@ -17,6 +17,7 @@
 //! | webhooks: what they are told, what waits, what became of it | [`webhook`] |
 //! | events, and the audit entries that are read back from them | [`event`], [`before`], [`audit`] |
 //! | spend reports: what entries add up to, in groups | [`spend`] |
+//! | versions of what can be changed, and changes of what was seen only | [`version`], [`tenant::if_unchanged`] |
 //! | every error and denial code | [`error`] |
 //! | every limit | [`limits`] |
 //! | JSON Schemas of requests and answers (feature `schema`) | `schema`, and beside each type |
@@ -46,6 +47,7 @@ pub mod tenant;
 pub mod text;
 pub mod time;
 pub mod trace_id;
+pub mod version;
 pub mod webhook;
 
 pub use agent::{Agent, AgentProfile, AgentStatus, AgentType};
@@ -62,6 +64,7 @@ pub use tenant::settings::TenantSettings;
 pub use tenant::{Command, KeyRole, OperatorRole, Right, Tenant};
 pub use time::Timestamp;
 pub use trace_id::TraceId;
+pub use version::{SeenVersions, Version};
 
 #[cfg(not(feature = "schema"))]
 mod schema {

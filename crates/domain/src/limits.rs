@@ -40,7 +40,8 @@ pub const MAX_ARG_PATTERN_BYTES: usize = 512;
 pub const MAX_REGEXES: usize = 64;
 /// Globs that the braces of one may expand to: `{a,b}{a,b}…` doubles with every pair.
 pub const MAX_GLOB_ALTERNATIVES: usize = 64;
-/// Bytes of all argument patterns in the permissions of one agent, or of one delegation.
+/// Bytes of all argument patterns, and of all names and values of arguments, in the permissions of one agent, or of one
+/// delegation.
 pub const MAX_ALL_ARG_PATTERN_BYTES: usize = 64 * 1024;
 /// Bytes of a compiled regular expression: 512 bytes of text can ask for gigabytes (`.{9}{9}{9}…`). Two of `\w` or
 /// `\pL`, which are large tables, fit.
@@ -77,6 +78,18 @@ pub const REGEX_STEPS_PER_BYTE: usize = 16;
 pub const URL_STEPS_PER_BYTE: usize = 16;
 /// Steps of compiling a regular expression: one decision compiles at most twice as many as are kept.
 pub const REGEX_COMPILE_STEPS: usize = MAX_MATCH_STEPS / MAX_CACHED_REGEXES / 2;
+/// Arguments that one permission may name: more than any known tool has.
+pub const MAX_NAMED_ARGUMENTS: usize = 64;
+/// Bytes of the name of an argument, with the names of all that it is in.
+pub const MAX_ARGUMENT_NAME_BYTES: usize = 256;
+/// Steps from a call's arguments to one that a permission names. Each level is read once more.
+pub const MAX_ARGUMENT_NAME_STEPS: usize = 16;
+/// Values of one argument that a permission may list.
+pub const MAX_ARGUMENT_VALUES: usize = 64;
+/// Bytes of such a value as JSON.
+pub const MAX_ARGUMENT_VALUE_BYTES: usize = MAX_ARG_PATTERN_BYTES;
+/// Bytes of a number that an argument is compared with: more digits than a double or an amount of money has.
+pub const MAX_NUMBER_BYTES: usize = 64;
 /// Addresses or networks of one allowlist.
 pub const MAX_IP_NETS: usize = 256;
 /// Bytes of an agent's metadata as JSON.

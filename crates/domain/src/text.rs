@@ -204,7 +204,7 @@ impl Slug {
             ));
         }
         if text == DEFAULT_TENANT_NAME {
-            return Err(Error::field(Code::SlugTaken, field, "'default' names the default tenant and is taken"));
+            return Err(Error::field(Code::SlugTaken, field, "'default' already exists: it names the default tenant"));
         }
         Ok(Self(text.into()))
     }

@@ -244,6 +244,7 @@ fn full_spec() -> AgentSpec {
         time_window: Some(TimeWindowSpec { start: "22:00".to_owned(), end: "06:30".to_owned() }),
         ip_allowlist: Some(vec!["10.0.0.0/8".to_owned(), "2001:db8::1".to_owned()]),
         require_approval: Some(false),
+        ..ConstraintsSpec::default()
     };
     let rated = ConstraintsSpec { max_calls_per_hour: Some(300), ..ConstraintsSpec::default() };
     let permission = |resource: &str, actions: &[&str], constraints| PermissionSpec {
@@ -266,6 +267,17 @@ fn full_spec() -> AgentSpec {
         metadata: Some(r#"{"team":"data"}"#.into()),
         labels: Labels::default(),
     }
+}
+
+/// Rules for arguments of every kind.
+fn spec_with_arguments() -> AgentSpec {
+    let permissions = r#"[{"resource":"mcp:*","actions":["*"],"constraints":{"arguments":{
+        "path":{"match":["/srv/data/**","^tmp-[0-9]+$"]},"edits[].a\\.b":{},"force":{"absent":true},
+        "amount":{"max":100.50,"min":0.01,"absent":true},"sort":{"oneOf":["name",1e2,null,true]}},"otherArguments":"strings"}},
+        {"resource":"a","actions":["*"],"constraints":{"otherArguments":"deny"}},
+        {"resource":"b","actions":["*"],"constraints":{"arguments":{"a":{"min":-5}},"otherArguments":"allow"}}]"#;
+    let permissions = PermissionSet::parse(serde_json::from_str(permissions).unwrap()).unwrap().into();
+    AgentSpec { permissions, ..least_spec(AgentType::Service) }
 }
 
 fn least_spec(kind: AgentType) -> AgentSpec {
@@ -510,6 +522,9 @@ fn changes() -> Vec<(&'static str, ChangeRecord)> {
         ("policyReset.hour", operator(Change::PolicyReset { policy: policy_id(23), period: Period::Hour })),
         ("policiesReset", operator(Change::PoliciesReset { period: Period::Week })),
         ("agentCreated.labels", operator(agent_created(12, labelled, "f"))),
+        ("agentSuspended", key(Change::AgentSuspended { agent: agent_id(9) })),
+        ("agentActivated", because(Change::AgentActivated { agent: agent_id(9) })),
+        ("agentCreated.arguments", operator(agent_created(12, spec_with_arguments(), "f"))),
         ("tenantDeleted.least", operator(Change::TenantDeleted { tenant: tenant_id(), slug: None })),
         (
             "tenantDeleted",

@@ -453,12 +453,14 @@ mod tests {
     use super::*;
 
     /// Routes with neither a body nor a query string, and those of the other target.
-    const OTHERS: [&str; 12] = [
+    const OTHERS: [&str; 14] = [
         "POST /v1/authorize",
         "POST /v1/authorize/batch",
         "POST /v1/authorize/explain",
         "POST /v1/agents/{id}/authorize",
         "POST /v1/tenants/{tenant}/authorize",
+        "POST /v1/agents/{id}/suspend",
+        "POST /v1/agents/{id}/activate",
         "POST /v1/tenants/{tenant}/suspend",
         "POST /v1/tenants/{tenant}/activate",
         "POST /v1/snapshot",

@@ -20,6 +20,9 @@ use kavach_fixture::small_tenant::Small;
 use kavach_journal::{DataDir, JournalOptions, NewFolder};
 use kavach_store::codec;
 
+/// Rules for arguments of every kind.
+const NAMED_ARGUMENTS: &str = r#"{"arguments":{"path":{"match":["/srv/**","^a+$"]},"edits[].a\\.b":{},"n":{"max":1e2,"min":-0.5,"absent":true},"o.x[][]":{"oneOf":["a",1.0,null,true]}},"otherArguments":"strings"}"#;
+
 /// The target, the file's name, and its bytes.
 type Seed = (&'static str, String, Vec<u8>);
 
@@ -139,6 +142,7 @@ fn values(small: &Small) -> Vec<(&'static str, String)> {
         ("name", "  Bot é \u{200b}\u{7f}x".to_owned()),
         ("token", kavach_domain::Secret::agent_token(small.tenant.id(), [5; 32]).reveal().to_owned()),
         ("constraints", r#"{"maxCallsPerHour":10,"allowedArgPatterns":["/srv/**","^a+$"],"timeWindow":{"start":"22:00","end":"06:00"},"ipAllowlist":["10.1.2.3/8","::ffff:10.0.0.1","2001:db8::/32"],"requireApproval":true}"#.to_owned()),
+        ("named-arguments", NAMED_ARGUMENTS.to_owned()),
         ("permissions", r#"[{"resource":"a:*","actions":["*","read"],"constraints":{}},{"resource":"*","actions":["x"]}]"#.to_owned()),
         ("arguments", "{ \"a\" : [ \"x y\" , { \"b\" : \"\\\"\" } , 1.0e5 ] , \"c\" : null }".to_owned()),
     ]

@@ -113,7 +113,7 @@ impl Registry {
         if let Some(slug) = &slug
             && (self.core.directory.has_slug(slug) || self.creations.slugs.contains(slug))
         {
-            let message = format!("slug '{slug}' is taken");
+            let message = format!("slug '{slug}' already exists: another tenant has it");
             return Err(Error::new(Code::SlugTaken, message).with_details(json!({ "field": "slug" })));
         }
         let id = self.free_id()?;

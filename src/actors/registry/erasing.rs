@@ -9,15 +9,15 @@ use kavach_store::refusal::outcome_unknown;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use super::{Registry, not_done, tell_default};
-use crate::actors::core::{Core, Visit};
-use crate::actors::messages::{Inspect, NoteDeletion, Retire};
+use super::{Registry, deliver, not_done, tell_default};
+use crate::actors::core::Core;
+use crate::actors::messages::{AbandonErasure, BeginErasure, NoteDeletion, Retire};
 use crate::actors::registry_messages::DeleteTenant;
 use crate::actors::tenant_directory::{Route, unknown_tenant};
 use crate::domain::author::Author;
 use crate::domain::event::Before;
 use crate::domain::text::quote;
-use crate::domain::{Code, Credential, Error, Right, Tenant, TenantId, TenantRef, Timestamp};
+use crate::domain::{Code, Credential, Error, SeenVersions, TenantId, TenantRef};
 
 /// How often we look whether a tenant has left memory.
 const LEAVING_DELAY: Duration = Duration::from_millis(1);
@@ -26,7 +26,7 @@ impl Handler<DeleteTenant> for Registry {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
     fn handle(&mut self, message: DeleteTenant, _: &mut Self::Context) -> Self::Result {
-        let DeleteTenant { tenant, confirm, reason, credential, author } = message;
+        let DeleteTenant { tenant, confirm, reason, seen, credential, author } = message;
         let found = self.core.directory.find(&tenant).and_then(|route| {
             self.check_deletion(&route, &confirm)?;
             // A second deletion gets the error it would get after the first.
@@ -35,7 +35,7 @@ impl Handler<DeleteTenant> for Registry {
         let core = Arc::clone(&self.core);
         let noting = async move {
             let route = found?;
-            let noted = note(&core, &route, credential, author, reason).await;
+            let noted = note(&core, &route, credential, author, reason, seen).await;
             Ok((route, noted))
         };
         Box::pin(noting.into_actor(self).then(move |noted: Result<_, Error>, actor, _| {
@@ -133,26 +133,41 @@ impl Registry {
 /// Records in the default tenant's trail who erases that tenant. When this returns, the record is on disk.
 ///
 /// # Errors
-/// The default tenant can't answer, or can't be written.
+/// `PRECONDITION_FAILED` if the tenant is not as its author has seen it; or the default tenant can't answer, or can't be
+/// written.
 async fn note(
     core: &Core,
     route: &Route,
     credential: Credential,
     author: Option<Author>,
     reason: Option<Box<str>>,
+    seen: Option<SeenVersions>,
 ) -> Result<(), Error> {
-    let before = last_state(core, route.id, credential).await;
+    let (tenant, slug, is_checked) = (route.id, route.slug.clone(), seen.is_some());
+    let before = match begin(core, tenant, credential, seen).await {
+        Err(error) if is_checked => return Err(error),
+        // One that can't answer can be erased too.
+        begun => begun.ok(),
+    };
     let (reply, noted) = oneshot::channel();
-    let (tenant, slug) = (route.id, route.slug.clone());
-    tell_default(core, NoteDeletion { credential, author, reason, tenant, slug, before, reply }, noted).await
+    let noted =
+        tell_default(core, NoteDeletion { credential, author, reason, tenant, slug, before, reply }, noted).await;
+    if noted.is_err() && is_checked {
+        // If it can't be reached, it was loaded anew or will be, and knows nothing of this.
+        let _ = deliver(core, tenant, AbandonErasure).await;
+    }
+    noted
 }
 
-/// The tenant's current state, if it can answer.
-async fn last_state(core: &Core, tenant: TenantId, credential: Credential) -> Option<Before> {
-    let look = |tenant: &Tenant, _: Timestamp| Ok(Before::tenant(tenant));
-    let (reply, answer) = oneshot::channel();
-    let mailbox = core.reach(tenant, Visit::Call, |resident| Arc::clone(&resident.mailbox)).ok()?;
-    let _ = mailbox.send(Inspect { credential, right: Right::Read, look, reply }).await;
-    drop(mailbox);
-    answer.await.ok()?.ok()
+/// The tenant's last state, if it is as its author has seen it.
+async fn begin(
+    core: &Core,
+    tenant: TenantId,
+    credential: Credential,
+    seen: Option<SeenVersions>,
+) -> Result<Before, Error> {
+    let (reply, begun) = oneshot::channel();
+    deliver(core, tenant, BeginErasure { credential, seen, reply }).await?;
+    let gone = || Error::new(Code::TenantUnavailable, "the tenant can't answer right now; try again in a moment");
+    begun.await.unwrap_or_else(|_| Err(gone()))
 }

@@ -37,7 +37,8 @@ impl Registry {
             return;
         }
         // One that is to leave may have come back after its actor ended. It leaves all the same.
-        let stays = |id: &TenantId| !self.leaving.contains_key(id);
+        // One that is being erased goes anyway.
+        let stays = |id: &TenantId| !self.leaving.contains_key(id) && !self.deleting.contains(id);
         let residents = self.residents.iter().filter(|(id, _)| stays(id));
         let mut by_age: Vec<_> = residents.map(|(id, one)| (one.measures.last_use(), *id)).collect();
         // Where two were called between the same two loads, either may go.

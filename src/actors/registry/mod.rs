@@ -153,14 +153,25 @@ where
     TenantActor: Handler<M>,
     Context<TenantActor>: ToEnvelope<TenantActor, M>,
 {
-    let default = core.reach(TenantId::DEFAULT, Visit::Call, |resident| Arc::clone(&resident.mailbox));
-    let default = default.map_err(|problem| match problem {
-        Unreachable::Down(error) => error,
-        Unreachable::Unknown => unknown_tenant(&TenantRef::Default),
-    })?;
-    // An actor that ended meanwhile drops the reply.
-    let _ = default.send(message).await;
+    deliver(core, TenantId::DEFAULT, message).await?;
     recorded.await.unwrap_or_else(|_| Err(outcome_unknown()))
+}
+
+/// Gives a tenant's actor a message. One that ended meanwhile drops it.
+async fn deliver<M>(core: &Core, tenant: TenantId, message: M) -> Result<(), Error>
+where
+    M: Message<Result = ()> + Send + 'static,
+    TenantActor: Handler<M>,
+    Context<TenantActor>: ToEnvelope<TenantActor, M>,
+{
+    let reached = core.reach(tenant, Visit::Call, |resident| Arc::clone(&resident.mailbox));
+    let name = if tenant.is_default() { TenantRef::Default } else { TenantRef::Id(tenant) };
+    let mailbox = reached.map_err(|problem| match problem {
+        Unreachable::Down(error) => error,
+        Unreachable::Unknown => unknown_tenant(&name),
+    })?;
+    let _ = mailbox.send(message).await;
+    Ok(())
 }
 
 /// The error for a tenant that was not created, or not erased.

@@ -50,6 +50,7 @@ where
         let Execute { credential, author, command, reason, key, reply } = message;
         let executed = (|| {
             let (by, moment, key) = self.begin_once(&credential, Right::Manage, key.as_ref())?;
+            self.check_stays()?;
             let (change, subject) = command.decide(self.tenant(), by, moment)?;
             let changed = change.is_some();
             if let Some(change) = change {

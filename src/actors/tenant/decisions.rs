@@ -52,7 +52,7 @@ impl TenantActor {
             .and_then(|caller| self.decide(&caller, &request, received, reading, known_only));
         match decided {
             Ok(Some(decision)) => self.reply_decided(TenantReply::Decision(reply, decision), before, ctx),
-            Ok(None) => reply.send(Err(Error::new(Code::AgentNotFound, "the agent is not this tenant's"))),
+            Ok(None) => reply.send(Err(Error::new(Code::AgentNotFound, "agent not found: it is not this tenant's"))),
             Err(error) => reply.send(Err(error)),
         }
     }
@@ -163,7 +163,7 @@ impl Handler<Explain> for TenantActor {
         self.may_need_slices();
         let verdict = self.verdict(&caller, &request, reading, true, &mut steps);
         if known_only && !verdict.knows_agent() {
-            return drop(reply.send(Err(Error::new(Code::AgentNotFound, "the agent is not this tenant's"))));
+            return drop(reply.send(Err(Error::new(Code::AgentNotFound, "agent not found: it is not this tenant's"))));
         }
         let Steps { shown, more } = steps;
         let more_steps = (more > 0).then_some(more);

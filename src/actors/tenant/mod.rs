@@ -17,12 +17,14 @@
 //! | writing the tail to the folder, and syncing that | `fold` |
 //! | snapshots, removing what is past the retention | `snapshots`, `retention` |
 //! | the end of an actor, and its storage coming back | `shutdown`, `storage_probe` |
+//! | what comes before an erasure | `erasure` |
 
 mod changes;
 mod checkpoint;
 mod commit;
 mod decisions;
 mod due_holds;
+mod erasure;
 mod fold;
 mod key_uses;
 mod lending;
@@ -86,6 +88,8 @@ pub struct TenantActor {
     desk: SliceDesk,
     /// If it is the default tenant: what it asked others for.
     recalls: Recalls,
+    /// Somebody who has seen a version of the tenant is about to erase it.
+    is_being_erased: bool,
     meter: TenantMeter,
     key_uses: KeyUses,
     report: EndReport,
@@ -150,6 +154,7 @@ impl TenantActor {
             snapshots_running: 0,
             desk: SliceDesk::default(),
             recalls: Recalls::default(),
+            is_being_erased: false,
             key_uses: KeyUses::new(resources.clock.now()),
             resources,
             meter,

@@ -133,8 +133,8 @@ pub fn segment_of(kind: &str) -> Cow<'_, str> {
 
 /// The content of one evaluation, or of a search with a placeholder for what it looks for.
 pub struct Asking<'a> {
-    /// The agent's id; `None` for a subject that is no agent.
-    pub agent: Option<&'a str>,
+    /// As [`Entity::agent`] spells it; `None` where nobody is named.
+    pub agent: Option<Cow<'a, str>>,
     /// The action's name.
     pub action: &'a str,
     /// The action's properties.
@@ -158,7 +158,7 @@ impl Asking<'_> {
         }
         let body = AuthorizeBody {
             // No agent has the id that is empty.
-            agent_id: Some(self.agent.unwrap_or_default().into()),
+            agent_id: Some(self.agent.as_deref().unwrap_or_default().into()),
             tenant_id: context.tenant_id,
             action: self.action.into(),
             resource: Cow::Borrowed(&*self.resource),
@@ -181,9 +181,9 @@ impl AuthzenContext<'_> {
 }
 
 impl<'a> Entity<'a> {
-    /// The agent's id, where it is an agent.
-    pub fn agent(&'a self) -> Option<&'a str> {
-        (self.r#type == AGENT).then_some(&*self.id)
+    /// The agent's id or, if it is no agent, what no agent's id is, with its type.
+    pub fn agent(&'a self) -> Cow<'a, str> {
+        if self.r#type == AGENT { Cow::Borrowed(&*self.id) } else { format!("{}:{}", self.r#type, self.id).into() }
     }
 
     /// The resource it names.

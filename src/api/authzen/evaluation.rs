@@ -54,7 +54,7 @@ pub fn asking<'a>(
     context: Option<&'a AuthzenContext<'a>>,
 ) -> Asking<'a> {
     Asking {
-        agent: subject.agent(),
+        agent: Some(subject.agent()),
         action: &action.name,
         arguments: action.properties,
         resource: resource.resource(),

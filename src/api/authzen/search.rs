@@ -141,7 +141,7 @@ impl ResourceBody<'_> {
         let parts = [&*subject.r#type, &subject.id, &action.name, &resource.r#type];
         let properties = [subject.properties, action.properties, resource.properties];
         let asking = Asking {
-            agent: subject.agent(),
+            agent: Some(subject.agent()),
             action: &action.name,
             arguments: action.properties,
             resource: segment_of(&resource.r#type),

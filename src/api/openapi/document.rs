@@ -23,7 +23,10 @@ use crate::domain::Code;
 pub const HEADERS: [(&str, &str); 15] = [
     ("Allow", "Methods that the route takes (RFC 9110)."),
     ("Content-Disposition", "A name for the file."),
-    ("ETag", "The version, for `If-None-Match` (RFC 9110)."),
+    (
+        "ETag",
+        "The version, for `If-None-Match` or, of what can be changed, for `If-Match` (RFC 9110). Counts make no other one.",
+    ),
     (
         "Idempotent-Replayed",
         "`true` if the request came before with the same idempotency key: this is the first answer.",

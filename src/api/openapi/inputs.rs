@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::example::{Example, shown};
 use super::schemas::{Schemas, not_null};
 use crate::api::idempotency::{Once, OnceWithoutBody, OptionalOnce};
+use crate::api::if_match::{IF_MATCH_NAME, IfMatch};
 use crate::api::input::{AnyQuery, Body, FORM, JsonOrForm, OptionalBody, Query, UnreadBody};
 use crate::domain::schema::TenantName;
 use crate::domain::{AgentId, AuditId, Code, KeyId, MessageId, PolicyId, WebhookId};
@@ -35,6 +36,9 @@ pub struct Reads<'a> {
     /// How reading can fail.
     pub codes: Vec<Code>,
 }
+
+/// `*`, or a list of tags.
+const IF_MATCH_PATTERN: &str = r#"^(\*|[ \t,]*((W/)?"[!#-~]*"[ \t]*(,[ \t,]*(W/)?"[!#-~]*"[ \t]*)*(,[ \t,]*)?)?)$"#;
 
 /// Codes for a body that can't be read.
 const OF_BODIES: [Code; 4] = [Code::InvalidBody, Code::RequestTimeout, Code::PayloadTooLarge, Code::Overloaded];
@@ -124,6 +128,21 @@ impl HandlerInput for Path<String> {
 
 impl HandlerInput for Path<(String, String)> {
     fn describe(_: &mut Reads<'_>) {}
+}
+
+impl HandlerInput for IfMatch {
+    fn describe(reads: &mut Reads<'_>) {
+        let description = "The `ETag` of what is to be changed, as its author has seen it. If it was changed since, the answer \
+                           is 412, and nothing is changed. `*` is any.";
+        reads.parameters.push(json!({
+            "name": IF_MATCH_NAME,
+            "in": "header",
+            "required": false,
+            "description": description,
+            "schema": { "type": "string", "pattern": IF_MATCH_PATTERN },
+        }));
+        reads.codes.extend([Code::InvalidField, Code::PreconditionFailed]);
+    }
 }
 
 impl HandlerInput for AnyQuery {

@@ -177,6 +177,12 @@ impl Docs {
         )
     }
 
+    /// Its last answer has an `ETag` for `If-Match`.
+    #[must_use]
+    pub fn tagged(self) -> Self {
+        self.with(&["ETag"])
+    }
+
     /// It answers 200 without a body.
     #[must_use]
     pub fn empty(self, description: &'static str) -> Self {

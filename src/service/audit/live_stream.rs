@@ -333,7 +333,7 @@ impl AuditStream {
                     .ask_one_of(self.only, &route, |reply| OpenAudit { credential, right: Right::Read, reply })
                     .await
             }
-            None => Err(Error::new(Code::TenantNotFound, "the tenant was erased")),
+            None => Err(Error::new(Code::TenantNotFound, "tenant not found: it was erased")),
         };
         match opened {
             Ok(trail) => {

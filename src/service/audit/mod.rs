@@ -164,7 +164,7 @@ impl Audit<'_> {
     /// # Errors
     /// `AUDIT_ENTRY_NOT_FOUND`.
     pub async fn get(&self, id: &str) -> Result<AuditEntry, Error> {
-        let unknown = || Error::new(Code::AuditEntryNotFound, format!("there is no audit entry '{}'", quote(id)));
+        let unknown = || Error::new(Code::AuditEntryNotFound, format!("audit entry '{}' not found", quote(id)));
         let wanted = AuditId::parse(id).ok_or_else(unknown)?;
         let route = self.0.tenant_of_id(wanted.tag(), unknown)?;
         let credential = self.0.credential;

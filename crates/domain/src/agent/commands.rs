@@ -20,11 +20,13 @@ use crate::limits::{MAX_ALL_AGENTS, MAX_GRACE_SECONDS, MAX_GRACED_TOKENS, MAX_ME
 use crate::moment::Moment;
 use crate::permission::{PermissionSet, PermissionSpec};
 use crate::secret::SecretHash;
+use crate::tenant::if_unchanged::Versioned;
 use crate::tenant::settings::given;
 use crate::tenant::{Command, Creates, Repeatable, Tenant};
 use crate::text::check_no_secret;
 use crate::text::{parse_name, parse_owner};
 use crate::time::Timestamp;
+use crate::version::Version;
 
 /// An agent to create, as a request spells it.
 #[derive(Clone, Debug, Deserialize)]
@@ -128,7 +130,7 @@ fn existing(tenant: &Tenant, id: AgentId) -> Result<&Agent, Error> {
 
 /// The error for an agent that doesn't exist or isn't the caller's.
 pub fn unknown_agent(id: &str) -> Error {
-    Error::new(Code::AgentNotFound, format!("there is no agent '{}'", crate::text::quote(id)))
+    Error::new(Code::AgentNotFound, format!("agent '{}' not found", crate::text::quote(id)))
 }
 
 /// The error for an agent named in a body that doesn't exist or isn't the caller's.
@@ -158,8 +160,10 @@ fn check_type(tenant: &Tenant, kind: AgentType) -> Result<(), Error> {
 fn check_room(tenant: &Tenant, now: Timestamp) -> Result<(), Error> {
     match tenant.profile().settings.max_agents {
         Some(most) if tenant.active_agents(now) >= most as usize => {
-            let message =
-                format!("the tenant has {} active agents and its maxAgents is {most}", tenant.active_agents(now));
+            let message = format!(
+                "the tenant has {} active agents, and its maximum is {most} (maxAgents)",
+                tenant.active_agents(now)
+            );
             Err(Error::new(Code::AgentLimitExceeded, message).with_details(json!({ "maxAgents": most })))
         }
         _ => Ok(()),
@@ -293,8 +297,9 @@ impl Command for UpdateAgent {
             metadata: metadata.unwrap_or_else(|| old.metadata.clone()),
             labels: labels.unwrap_or_else(|| old.labels.clone()),
         };
-        let revives = agent.status(moment.wall) == AgentStatus::Expired
-            && spec.expires_at.is_none_or(|expires| expires > moment.wall);
+        // Suspended or not: an agent that is not expired keeps a place.
+        let revives =
+            agent.profile.is_expired(moment.wall) && spec.expires_at.is_none_or(|expires| expires > moment.wall);
         if revives {
             check_room(tenant, moment.wall)?;
         }
@@ -305,6 +310,16 @@ impl Command for UpdateAgent {
     fn reply(tenant: &Tenant, id: AgentId, now: Timestamp) -> Option<AgentView> {
         AgentView::find(tenant, id, now).ok()
     }
+}
+
+impl Versioned for UpdateAgent {
+    fn version(&self, tenant: &Tenant) -> Option<Version> {
+        version(tenant, self.id)
+    }
+}
+
+fn version(tenant: &Tenant, id: AgentId) -> Option<Version> {
+    tenant.agent(id).map(|agent| agent.profile.version())
 }
 
 /// Revokes an agent for good. We keep its token, so that its calls are still recorded as those of a revoked agent.
@@ -323,6 +338,42 @@ impl Command for RevokeAgent {
     }
 
     fn reply(_: &Tenant, (): (), _: Timestamp) {}
+}
+
+impl Versioned for RevokeAgent {
+    fn version(&self, tenant: &Tenant) -> Option<Version> {
+        version(tenant, self.0)
+    }
+}
+
+/// Suspends an agent, or lets it work again. It keeps its tokens, its delegations and its counts.
+pub struct SetSuspended {
+    /// The agent.
+    pub id: AgentId,
+    /// Whether it is suspended from now on.
+    pub suspended: bool,
+}
+
+impl Command for SetSuspended {
+    type Subject = AgentId;
+    type Reply = Option<AgentView>;
+
+    fn decide(self, tenant: &Tenant, _: By, _: Moment) -> Result<(Option<Change>, AgentId), Error> {
+        let Self { id: agent, suspended } = self;
+        let changes = unrevoked(tenant, agent)?.profile.suspended != suspended;
+        let change = if suspended { Change::AgentSuspended { agent } } else { Change::AgentActivated { agent } };
+        Ok((changes.then_some(change), agent))
+    }
+
+    fn reply(tenant: &Tenant, id: AgentId, now: Timestamp) -> Option<AgentView> {
+        AgentView::find(tenant, id, now).ok()
+    }
+}
+
+impl Versioned for SetSuspended {
+    fn version(&self, tenant: &Tenant) -> Option<Version> {
+        version(tenant, self.id)
+    }
 }
 
 /// Replaces an agent's token.

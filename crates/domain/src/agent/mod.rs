@@ -17,6 +17,7 @@ use crate::permission::PermissionSet;
 use crate::permission::rate_window::RateWindow;
 use crate::secret::SecretHash;
 use crate::time::Timestamp;
+use crate::version::Version;
 
 /// The type of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,6 +51,8 @@ pub enum AgentStatus {
     Active,
     /// It was revoked, which is final.
     Revoked,
+    /// It was suspended, until somebody activates it.
+    Suspended,
     /// Its `expiresAt` has passed. A later `expiresAt` revives it.
     Expired,
 }
@@ -58,7 +61,7 @@ pub enum AgentStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct AgentCounts {
-    /// Agents that may work.
+    /// Agents that are neither revoked nor expired. Suspended ones count too: they keep their place.
     pub active: usize,
     /// Revoked agents, expired or not.
     pub revoked: usize,
@@ -99,6 +102,9 @@ pub struct AgentProfile {
     pub graced: Vec<GracedToken>,
     /// Whether it was revoked.
     pub revoked: bool,
+    /// Whether it was suspended and not activated since.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub suspended: bool,
     /// When it was created.
     pub created_at: Timestamp,
     /// When somebody last changed it.
@@ -125,16 +131,34 @@ pub struct Agent {
     pub windows: Vec<RateWindow>,
 }
 
+// Serde passes a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 impl AgentProfile {
     /// Whether the agent may work at that time.
     pub fn status(&self, at: Timestamp) -> AgentStatus {
         if self.revoked {
             AgentStatus::Revoked
-        } else if self.spec.expires_at.is_some_and(|expires| expires <= at) {
+        } else if self.suspended {
+            AgentStatus::Suspended
+        } else if self.is_expired(at) {
             AgentStatus::Expired
         } else {
             AgentStatus::Active
         }
+    }
+
+    /// Whether its `expiresAt` has passed.
+    pub fn is_expired(&self, at: Timestamp) -> bool {
+        self.spec.expires_at.is_some_and(|expires| expires <= at)
+    }
+
+    /// Its version.
+    pub fn version(&self) -> Version {
+        Version::of(self)
     }
 
     /// Whether the token is valid for this agent at that time.
@@ -147,8 +171,16 @@ impl Agent {
     /// A new agent.
     pub fn new(id: AgentId, spec: AgentSpec, token: SecretHash, at: Timestamp) -> Self {
         let windows = vec![RateWindow::default(); spec.permissions.rated().len()];
-        let profile =
-            AgentProfile { id, spec, token, graced: Vec::new(), revoked: false, created_at: at, updated_at: at };
+        let profile = AgentProfile {
+            id,
+            spec,
+            token,
+            graced: Vec::new(),
+            revoked: false,
+            suspended: false,
+            created_at: at,
+            updated_at: at,
+        };
         Self { profile: Arc::new(profile), last_active_at: None, windows }
     }
 

@@ -36,7 +36,10 @@ impl HoldView {
     /// `HOLD_NOT_FOUND`; of one that has ended, the sentence says how.
     pub fn find(tenant: &Tenant, id: AuditId, now: Timestamp) -> Result<Self, Error> {
         let found = tenant.open_hold_of(id, now).map(|hold| Self::of(tenant, hold));
-        found.map_err(|gone| Error::new(Code::HoldNotFound, gone.message(id)))
+        found.map_err(|gone| match gone {
+            NoHold::Unknown => unknown_hold(&id.to_string()),
+            ended => Error::new(Code::HoldNotFound, format!("open hold not found: {}", ended.message(id))),
+        })
     }
 
     /// The hold as the answer to its prolongation showed it; `None` for another record.
@@ -103,7 +106,7 @@ impl NoHold {
 }
 
 fn no_hold(id: &str) -> String {
-    format!("there is no hold of a decision '{}'", quote(id))
+    format!("hold of a decision '{}' not found", quote(id))
 }
 
 /// What became of a hold, to follow the words that name it.

@@ -18,6 +18,7 @@ use crate::budget::window::{Bounds, Window};
 use crate::id::{AgentId, PolicyId};
 use crate::moment::Moment;
 use crate::time::Timestamp;
+use crate::version::Version;
 
 /// What happens when a limit is exceeded, from the mildest to the most severe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -317,6 +318,11 @@ impl Policy {
 }
 
 impl PolicyProfile {
+    /// Its version.
+    pub fn version(&self) -> Version {
+        Version::of(self)
+    }
+
     /// Whether this author may change it: a tenant's keys may not touch what an operator set last.
     pub fn may_be_changed_by(&self, by: By) -> bool {
         by.is_operator() || matches!((by, self.by), (By::Key(_), By::Key(_)))

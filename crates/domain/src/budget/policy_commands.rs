@@ -24,10 +24,12 @@ use crate::idempotency::kept_reply::KeptReply;
 use crate::limits::{MAX_ACTIONS, MAX_MONTH_START, MAX_THRESHOLDS};
 use crate::limits::{MAX_INSTANCE_POLICIES, MAX_POLICIES};
 use crate::moment::Moment;
+use crate::tenant::if_unchanged::Versioned;
 use crate::tenant::settings::given;
 use crate::tenant::{Command, Creates, Repeatable, Tenant};
 use crate::text::{parse_owner, quote};
 use crate::time::Timestamp;
+use crate::version::Version;
 
 /// A policy to create, as a request spells it.
 #[derive(Clone, Debug, Deserialize)]
@@ -137,7 +139,7 @@ fn existing(tenant: &Tenant, id: PolicyId) -> Result<&Policy, Error> {
 
 /// The error for a policy that doesn't exist or isn't the caller's.
 pub fn unknown_policy(id: &str) -> Error {
-    Error::new(Code::PolicyNotFound, format!("there is no policy '{}'", quote(id)))
+    Error::new(Code::PolicyNotFound, format!("policy '{}' not found", quote(id)))
 }
 
 /// The policy with that id, if this caller may change it.
@@ -206,7 +208,7 @@ impl Command for CreatePolicy {
             return Err(no_such_agent(&id.to_string()));
         }
         if tenant.policies().len() >= MAX_POLICIES {
-            let message = format!("the tenant has {MAX_POLICIES} policies already; delete one first");
+            let message = format!("the tenant has {MAX_POLICIES} policies, the maximum; delete one first");
             return Err(Error::new(Code::PolicyLimitExceeded, message));
         }
         check_until(&terms, moment)?;
@@ -378,7 +380,8 @@ fn check_instance(tenant: &Tenant, by: By) -> Result<(), Error> {
     }
     let count = tenant.policies().iter().filter(|policy| policy.profile.terms.instance).count();
     if count >= MAX_INSTANCE_POLICIES {
-        let message = format!("the server has {MAX_INSTANCE_POLICIES} instance policies already; delete one first");
+        let message =
+            format!("the server has {MAX_INSTANCE_POLICIES} instance policies, the maximum; delete one first");
         return Err(Error::new(Code::PolicyLimitExceeded, message));
     }
     Ok(())
@@ -480,6 +483,16 @@ impl Command for UpdatePolicy {
     }
 }
 
+impl Versioned for UpdatePolicy {
+    fn version(&self, tenant: &Tenant) -> Option<Version> {
+        version(tenant, self.id)
+    }
+}
+
+fn version(tenant: &Tenant, id: PolicyId) -> Option<Version> {
+    existing(tenant, id).ok().map(|policy| policy.profile.version())
+}
+
 /// Deletes a policy.
 pub struct DeletePolicy(
     /// The policy.
@@ -496,6 +509,12 @@ impl Command for DeletePolicy {
     }
 
     fn reply(_: &Tenant, (): (), _: Timestamp) {}
+}
+
+impl Versioned for DeletePolicy {
+    fn version(&self, tenant: &Tenant) -> Option<Version> {
+        version(tenant, self.0)
+    }
 }
 
 /// Resets a policy's usage to zero.

@@ -275,6 +275,11 @@ impl<'a> Strings<'a> {
         Self { json, found: OnceCell::new() }
     }
 
+    /// The text that they are in.
+    pub fn json(&self) -> &'a str {
+        self.json
+    }
+
     /// Bytes to read.
     pub fn bytes(&self) -> usize {
         self.json.len()

@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod explain;
+pub mod json_parts;
 pub mod kept_answer;
 pub mod request;
 pub mod search;
@@ -353,11 +354,18 @@ impl Tenant {
         }
         pass(trace, "tenant", "The tenant is active");
         let Some(agent) = agent else {
-            return Err(stop(trace, "agent", Denial::new(Code::AgentNotFound, "No such agent in this tenant")));
+            let reason = match request.nobody() {
+                Some(id) => Cow::Owned(format!("Agent '{id}' not found in this tenant: that is no agent's id")),
+                None => Cow::Borrowed("Agent not found in this tenant"),
+            };
+            return Err(stop(trace, "agent", Denial::new(Code::AgentNotFound, reason)));
         };
         match agent.profile.status(at) {
             AgentStatus::Revoked => {
                 return Err(stop(trace, "agent", Denial::new(Code::AgentRevoked, "The agent was revoked")));
+            }
+            AgentStatus::Suspended => {
+                return Err(stop(trace, "agent", Denial::new(Code::AgentSuspended, "The agent is suspended")));
             }
             AgentStatus::Expired => {
                 return Err(stop(trace, "agent", Denial::new(Code::AgentExpired, "The agent has expired")));

@@ -14,7 +14,7 @@ use crate::permission::pattern::check_resource;
 use crate::secret::SecretHash;
 use crate::secret_scan::hide_secrets;
 use crate::secret_scan::holds_secret;
-use crate::text::shown_within;
+use crate::text::{quote, shown_within};
 use crate::time::Timestamp;
 use crate::trace_id::TraceId;
 
@@ -48,6 +48,8 @@ pub struct Request {
     digest: Option<Box<str>>,
     /// Why the form of the call rules out any permission.
     problem: Option<Box<str>>,
+    /// What the request names as its agent, if that is no agent's id.
+    nobody: Option<Box<str>>,
     /// Estimated cost of the call.
     pub cost: Option<Cost>,
     /// How long to hold that cost, instead of charging it for good.
@@ -147,6 +149,7 @@ impl Request {
             tenants: Vec::new(),
             digest,
             problem,
+            nobody: None,
             cost: None,
             hold: None,
             is_cost_rounded: false,
@@ -161,6 +164,19 @@ impl Request {
     pub fn for_agent(mut self, agent: AgentId) -> Self {
         self.agent = Asked::Agent(agent);
         self
+    }
+
+    /// Reads the agent that the request names. Text that is no agent's id is kept for the audit trail, cut short and
+    /// without secrets.
+    pub fn asking_about(&mut self, id: &str) -> Asked {
+        let asked = Asked::parse(id);
+        self.nobody = matches!(asked, Asked::Nobody).then(|| quote(id).into());
+        asked
+    }
+
+    /// What the request names as its agent, as a sentence may show it, if that is no agent's id.
+    pub fn nobody(&self) -> Option<&str> {
+        self.nobody.as_deref()
     }
 
     /// Gives the call an idempotency key, once everything else but [`Request::in_tenant`] is set: it is a repeat only if the rest is the same. The

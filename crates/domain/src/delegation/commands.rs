@@ -139,12 +139,12 @@ fn existing(tenant: &Tenant, id: DelegationId) -> Result<(u32, &Delegation), Err
 
 /// The error for a delegation that doesn't exist or isn't the caller's.
 pub fn unknown_delegation(id: &str) -> Error {
-    Error::new(Code::DelegationNotFound, format!("there is no delegation '{}'", quote(id)))
+    Error::new(Code::DelegationNotFound, format!("delegation '{}' not found", quote(id)))
 }
 
 /// The error for a field that names no agent, or somebody else's.
 pub fn unknown_agent_in(field: &str, id: &str) -> Error {
-    Error::field(Code::AgentNotFound, field, format!("must be the id of an agent: there is no agent '{}'", quote(id)))
+    Error::field(Code::AgentNotFound, field, format!("must be the id of an agent: agent '{}' not found", quote(id)))
 }
 
 /// Lets an agent delegate to another.
@@ -197,6 +197,7 @@ impl CreateDelegation {
         let inactive = |what| Err(Error::field(Code::DelegationGrantorInactive, "fromAgent", what));
         match from.status(at) {
             AgentStatus::Revoked => return inactive("names an agent that was revoked"),
+            AgentStatus::Suspended => return inactive("names an agent that is suspended"),
             AgentStatus::Expired => return inactive("names an agent that has expired"),
             AgentStatus::Active => {}
         }
@@ -226,7 +227,7 @@ impl CreateDelegation {
                 ));
             }
             let problem = format!(
-                "is not covered: no single permission that agent {} holds grants all of these actions on '{}'",
+                "must be a subset of a permission of the grantor: no single permission that agent {} holds grants all of these actions on '{}'",
                 self.from,
                 quote(permission.resource())
             );
@@ -243,12 +244,12 @@ impl CreateDelegation {
         let over = |open: usize, most| open >= most;
         // The lists hold some links that are over: we count exactly only if it could matter.
         if over(tenant.open_links_at_most(at), MAX_DELEGATIONS) && over(tenant.open_links_count(at), MAX_DELEGATIONS) {
-            return Err(limit(format!("the tenant has {MAX_DELEGATIONS} delegations already; revoke one first")));
+            return Err(limit(format!("the tenant has {MAX_DELEGATIONS} delegations, the maximum; revoke one first")));
         }
         if over(leaving.map_or(0, |links| links.open(at).len()), MAX_DELEGATIONS_FROM_AGENT)
             && over(tenant.open_links(leaving, at).count(), MAX_DELEGATIONS_FROM_AGENT)
         {
-            let message = format!("fromAgent has made {MAX_DELEGATIONS_FROM_AGENT} delegations already");
+            let message = format!("fromAgent has made {MAX_DELEGATIONS_FROM_AGENT} delegations, the maximum");
             return Err(limit(message));
         }
         if stands_on.len() > MAX_STANDS_ON {
@@ -299,7 +300,7 @@ impl Command for CreateDelegation {
         let allowed = allowed.chain(below().map(|spec| spec.effective_max_depth)).chain([self.max_depth]);
         let effective_max_depth = allowed.min().unwrap_or(self.max_depth);
         if depth > effective_max_depth {
-            let message = format!("the chain would have {depth} links, and at most {effective_max_depth} are allowed");
+            let message = format!("the chain would have a depth of {depth}, over the maximum of {effective_max_depth}");
             let details = json!({ "depth": depth, "maxDepth": effective_max_depth });
             return Err(Error::new(Code::DelegationDepthExceeded, message).with_details(details));
         }

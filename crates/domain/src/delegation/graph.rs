@@ -27,6 +27,7 @@ impl Standing {
         let spec = &link.profile.spec;
         let own = match tenant.agent(spec.from).map(|agent| agent.status(at)) {
             Some(AgentStatus::Active) => DelegationStatus::Active,
+            Some(AgentStatus::Suspended) => DelegationStatus::Suspended,
             Some(AgentStatus::Expired) => DelegationStatus::Expired,
             Some(AgentStatus::Revoked) | None => DelegationStatus::Revoked,
         };

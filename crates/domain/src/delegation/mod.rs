@@ -35,6 +35,8 @@ pub enum DelegationStatus {
     Active,
     /// It, an agent at its ends, or a link it stands on was revoked before it expired. That is final.
     Revoked,
+    /// A grantor on the way is suspended: it rests until that one is activated.
+    Suspended,
     /// Its `expiresAt` or that of a link it stands on has passed, or a grantor on the way has expired.
     Expired,
 }

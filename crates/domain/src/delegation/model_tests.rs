@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::agent::commands::AgentPatch;
+use crate::agent::commands::{AgentPatch, SetSuspended};
 use crate::delegation::commands::RevokeDelegation;
 use crate::delegation::example_tests::World;
 use crate::permission::PermissionSpec;
@@ -36,6 +36,7 @@ struct Agent {
     id: AgentId,
     own: Vec<Lent>,
     revoked: bool,
+    suspended: bool,
     expires: Option<i64>,
 }
 
@@ -147,7 +148,7 @@ static UNIVERSE: LazyLock<Vec<Vec<String>>> = LazyLock::new(|| {
 impl Model {
     fn is_active(&self, agent: usize) -> bool {
         let agent = &self.agents[agent];
-        !agent.revoked && agent.expires.is_none_or(|expires| self.now < expires)
+        !agent.revoked && !agent.suspended && agent.expires.is_none_or(|expires| self.now < expires)
     }
 
     fn any(&self, link: usize, is: &dyn Fn(&Link) -> bool) -> bool {
@@ -174,6 +175,8 @@ impl Model {
             DelegationStatus::Expired
         } else if self.agents[*from].revoked {
             DelegationStatus::Revoked
+        } else if self.agents[*from].suspended {
+            DelegationStatus::Suspended
         } else if !self.is_active(*from) {
             DelegationStatus::Expired
         } else {
@@ -312,6 +315,7 @@ enum Op {
     },
     RevokeLink(usize),
     RevokeAgent(usize),
+    Suspend(usize, bool),
     Replace(usize, Vec<Lent>),
     Keep(usize, usize),
     Expire(usize, Option<i64>),
@@ -356,6 +360,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..AGENTS, prop::bool::weighted(0.3)).prop_map(|(agent, really)| {
             if really { Op::RevokeAgent(agent) } else { Op::Wait(1) }
         }),
+        2 => (0..AGENTS, prop::bool::weighted(0.4)).prop_map(|(agent, suspended)| Op::Suspend(agent, suspended)),
         1 => (0..AGENTS, several()).prop_map(|(agent, own)| Op::Replace(agent, own)),
         1 => (0..AGENTS, 0usize..3).prop_map(|(agent, first)| Op::Keep(agent, first)),
         1 => (0..AGENTS, soon()).prop_map(|(agent, expires)| Op::Expire(agent, expires)),
@@ -378,7 +383,7 @@ impl Both {
         both.model.now = both.world.now.millis();
         for own in agents {
             let id = both.world.agent(own.iter().map(Lent::spec).collect());
-            both.model.agents.push(Agent { id, own, revoked: false, expires: None });
+            both.model.agents.push(Agent { id, own, revoked: false, suspended: false, expires: None });
         }
         both
     }
@@ -459,6 +464,11 @@ impl Both {
                     model.revoke(&|link| link.from == agent || link.to == agent);
                 }
                 model.agents[agent].revoked = true;
+            }
+            Op::Suspend(agent, suspended) => {
+                let set = world.run(SetSuspended { id: model.agents[agent].id, suspended });
+                assert_eq!(set.is_err(), model.agents[agent].revoked);
+                model.agents[agent].suspended = suspended;
             }
             Op::Replace(agent, own) => self.replace(agent, own),
             Op::Keep(agent, first) => {

@@ -67,6 +67,8 @@ impl KeptReply {
             | Change::AgentCreated { .. }
             | Change::AgentUpdated { .. }
             | Change::AgentRevoked { .. }
+            | Change::AgentSuspended { .. }
+            | Change::AgentActivated { .. }
             | Change::PolicyCreated { .. }
             | Change::PolicyUpdated { .. }
             | Change::PolicyDeleted { .. }

@@ -201,6 +201,7 @@ impl<T: Trace> Question for Call<'_, T> {
             match status {
                 DelegationStatus::Active => "The delegation counts",
                 DelegationStatus::Revoked => "The delegation, its grantor, or one that it stands on was revoked",
+                DelegationStatus::Suspended => "The delegation rests: a grantor on the way is suspended",
                 DelegationStatus::Expired => "The delegation, a grantor, or one that it stands on has expired",
             }
             .to_owned()

@@ -6,8 +6,10 @@
 //! number of segments, so the cost follows the number of shapes, a handful, not the number of permissions.
 
 pub mod arg_pattern;
+pub mod argument_name;
 pub mod check;
 pub mod constraint;
+pub mod decimal;
 pub mod glob;
 pub mod interning;
 pub mod oddity;
@@ -33,6 +35,7 @@ use crate::limits::{
     STEPS_PER_ITEM, STEPS_PER_PERMISSION,
 };
 use crate::permission::arg_pattern::is_regex;
+use crate::permission::constraint::named_arguments::NamedArgumentsSpec;
 use crate::permission::constraint::{Constraints, ConstraintsSpec};
 use crate::permission::pattern::{Pattern, Segments, Shape};
 use crate::permission::stored::StoredPermission;
@@ -196,17 +199,21 @@ fn check_totals(specs: &[PermissionSpec]) -> Result<(), Error> {
         return refuse(format!("must contain at most {MAX_PERMISSIONS} permissions, not {}", specs.len()));
     }
     let constraints = specs.iter().filter_map(|spec| spec.constraints.as_ref());
-    let patterns = || constraints.clone().filter_map(|spec| spec.allowed_arg_patterns.as_ref()).flatten();
-    let bytes: usize = patterns().map(String::len).sum();
+    let named = || constraints.clone().filter_map(|spec| spec.arguments.as_ref());
+    let patterns = || {
+        let any = constraints.clone().filter_map(|spec| spec.allowed_arg_patterns.as_ref()).flatten();
+        any.chain(named().flat_map(NamedArgumentsSpec::patterns))
+    };
+    let bytes = patterns().map(String::len).chain(named().map(NamedArgumentsSpec::bytes)).sum::<usize>();
     if bytes > MAX_ALL_ARG_PATTERN_BYTES {
         return refuse(format!(
-            "must contain at most {MAX_ALL_ARG_PATTERN_BYTES} bytes of allowedArgPatterns in all, not {bytes}"
+            "must contain at most {MAX_ALL_ARG_PATTERN_BYTES} bytes of allowedArgPatterns and arguments in all, not {bytes}"
         ));
     }
     let regexes = patterns().filter(|pattern| is_regex(pattern)).count();
     if regexes > MAX_REGEXES {
         return refuse(format!(
-            "must contain at most {MAX_REGEXES} regular expressions in allowedArgPatterns in all, not {regexes}"
+            "must contain at most {MAX_REGEXES} regular expressions in allowedArgPatterns and arguments in all, not {regexes}"
         ));
     }
     Ok(())

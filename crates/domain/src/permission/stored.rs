@@ -33,6 +33,47 @@ pub struct StoredConstraints {
     pub ip_allowlist: Option<Vec<String>>,
     /// Whether a person has to approve.
     pub require_approval: Option<bool>,
+    /// Rules for arguments, sorted by their names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<Vec<StoredArgument>>,
+    /// What may be there besides those arguments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_arguments: Option<StoredOtherArguments>,
+}
+
+/// A stored rule for one argument.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StoredArgument {
+    /// The argument's name.
+    pub name: String,
+    /// Patterns for its value.
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    pub matching: Option<Vec<String>>,
+    /// Its possible values, each as JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub one_of: Option<Vec<String>>,
+    /// Its largest value, as a JSON number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<String>,
+    /// Its smallest value, as a JSON number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<String>,
+    /// Whether it may be missing, or has to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub absent: Option<bool>,
+}
+
+/// What may be among the arguments besides those that are named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StoredOtherArguments {
+    /// Anything.
+    Allow,
+    /// Nothing.
+    Deny,
+    /// What holds no text.
+    Strings,
 }
 
 /// A stored time of day.

@@ -25,9 +25,11 @@ impl PermissionSet {
     pub fn warnings(&self) -> Vec<Warning> {
         let mut left = MAX_MATCH_STEPS;
         let all = self.as_slice().iter().enumerate();
-        all.flat_map(|(at, permission)| patterns(at, permission).chain(self.moot(at, permission, &mut left)))
-            .take(MAX_WARNINGS)
-            .collect()
+        all.flat_map(|(at, permission)| {
+            patterns(at, permission).into_iter().chain(self.moot(at, permission, &mut left))
+        })
+        .take(MAX_WARNINGS)
+        .collect()
     }
 
     /// Says that another permission grants without constraints what this one grants with some. Finding that out takes
@@ -78,17 +80,21 @@ pub(crate) fn is_restricted(permission: &Permission) -> bool {
 }
 
 /// Says that a regular expression must match the whole value, if it does not say so itself.
-fn patterns(at: usize, permission: &Permission) -> impl Iterator<Item = Warning> {
-    let patterns = permission.constraints().map(Constraints::arg_patterns).unwrap_or_default();
-    patterns.iter().enumerate().filter(|(_, pattern)| pattern.is_implicitly_anchored()).map(move |(place, pattern)| {
-        Warning {
-            field: format!("permissions[{at}].constraints.allowedArgPatterns[{place}]"),
-            message: format!(
-                "'{}' has to match the whole value, as if in ^(?:...)$; write .*$ at its end where more may follow",
-                quote(pattern.as_str())
-            ),
+fn patterns(at: usize, permission: &Permission) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let Some(constraints) = permission.constraints() else { return warnings };
+    constraints.each_arg_pattern(|field, pattern| {
+        if warnings.len() < MAX_WARNINGS && pattern.is_implicitly_anchored() {
+            warnings.push(Warning {
+                field: format!("permissions[{at}].constraints.{field}"),
+                message: format!(
+                    "'{}' has to match the whole value, as if in ^(?:...)$; write .*$ at its end where more may follow",
+                    quote(pattern.as_str())
+                ),
+            });
         }
-    })
+    });
+    warnings
 }
 
 #[cfg(test)]
@@ -127,6 +133,9 @@ mod tests {
         let json = r#"[{"resource":"a","actions":["b"],"constraints":{"allowedArgPatterns":["/srv/**","^a$","^/srv/","^a|b$"]}}]"#;
         let field = |at: usize| format!("permissions[0].constraints.allowedArgPatterns[{at}]");
         assert_eq!(warned(json), [field(2), field(3)]);
+        let json =
+            r#"[{"resource":"a","actions":["b"],"constraints":{"arguments":{"b[].c":{"match":["x","^/srv/"]}}}}]"#;
+        assert_eq!(warned(json), ["permissions[0].constraints.arguments.b[].c.match[1]"]);
     }
 
     #[test]

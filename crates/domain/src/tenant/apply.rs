@@ -286,6 +286,14 @@ impl Tenant {
                 self.change_agent(*agent, |agent| agent.replace_spec(spec, at));
             }
             Change::AgentRevoked { agent } => self.revoke_agent(*agent, at),
+            Change::AgentSuspended { agent } | Change::AgentActivated { agent } => {
+                let suspended = matches!(change, Change::AgentSuspended { .. });
+                self.change_agent(*agent, |agent| {
+                    let profile = Arc::make_mut(&mut agent.profile);
+                    profile.suspended = suspended;
+                    profile.updated_at = at;
+                });
+            }
             Change::DelegationCreated { delegation, spec } => self.add_link(*delegation, (**spec).clone(), at),
             Change::DelegationRevoked { delegation, from: _, to: _ } => {
                 self.revoke_links(self.links.place(*delegation).into_iter().collect(), at);

@@ -9,10 +9,12 @@ use crate::error::{Code, Error};
 use crate::event::Change;
 use crate::id::TenantId;
 use crate::moment::Moment;
+use crate::tenant::if_unchanged::Versioned;
 use crate::tenant::settings::{TenantSettings, TenantSettingsPatch};
 use crate::tenant::{Command, Profile, Tenant, TenantStatus};
 use crate::text::{Slug, parse_name};
 use crate::time::Timestamp;
+use crate::version::Version;
 
 /// A tenant to create, as a request spells it.
 #[derive(Clone, Debug, Deserialize)]
@@ -111,6 +113,12 @@ impl Command for UpdateTenant {
     }
 }
 
+impl Versioned for UpdateTenant {
+    fn version(&self, tenant: &Tenant) -> Option<Version> {
+        Some(tenant.profile().version())
+    }
+}
+
 /// Suspends or activates the tenant.
 pub struct SetStatus(
     /// The new status.
@@ -137,5 +145,11 @@ impl Command for SetStatus {
 
     fn reply(tenant: &Tenant, (): (), _: Timestamp) -> Profile {
         tenant.profile().clone()
+    }
+}
+
+impl Versioned for SetStatus {
+    fn version(&self, tenant: &Tenant) -> Option<Version> {
+        Some(tenant.profile().version())
     }
 }

@@ -68,7 +68,7 @@ impl Command for CreateKey {
 
     fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, KeyId), Error> {
         if tenant.keys().len() >= MAX_TENANT_KEYS {
-            let message = format!("the tenant has {MAX_TENANT_KEYS} API keys already; revoke one first");
+            let message = format!("the tenant has {MAX_TENANT_KEYS} API keys, the maximum; revoke one first");
             return Err(Error::new(Code::KeyLimitExceeded, message));
         }
         check_end(self.0.expires_at, moment)?;
@@ -182,7 +182,7 @@ pub(super) fn check_home(tenant: &Tenant, by: By) -> Result<(), Error> {
 
 /// The error for a key that does not exist.
 pub fn unknown_key(id: &str) -> Error {
-    Error::new(Code::KeyNotFound, format!("there is no API key '{}'", crate::text::quote(id)))
+    Error::new(Code::KeyNotFound, format!("API key '{}' not found", crate::text::quote(id)))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod census;
 mod command;
 pub mod commands;
 mod holds;
+pub mod if_unchanged;
 pub mod key;
 pub mod key_commands;
 pub mod key_update;

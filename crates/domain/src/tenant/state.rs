@@ -19,6 +19,7 @@ use crate::tenant::role::OperatorRole;
 use crate::tenant::settings::TenantSettings;
 use crate::text::Slug;
 use crate::time::Timestamp;
+use crate::version::Version;
 use crate::webhook::Webhook;
 
 /// Whether a tenant's agents may work.
@@ -51,6 +52,13 @@ pub struct Profile {
     pub created_at: Timestamp,
     /// When its name, settings or status last changed.
     pub updated_at: Timestamp,
+}
+
+impl Profile {
+    /// Its version.
+    pub fn version(&self) -> Version {
+        Version::of(self)
+    }
 }
 
 /// The durable part of a tenant: what a snapshot holds. A copy is cheap, since agents share their profiles.

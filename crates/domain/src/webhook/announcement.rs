@@ -37,6 +37,8 @@ impl Announcement {
                 Change::AgentCreated { .. } => all(MessageType::AgentCreated),
                 Change::AgentUpdated { .. } => all(MessageType::AgentUpdated),
                 Change::AgentRevoked { .. } => all(MessageType::AgentRevoked),
+                Change::AgentSuspended { .. } => all(MessageType::AgentSuspended),
+                Change::AgentActivated { .. } => all(MessageType::AgentActivated),
                 Change::TokenRotated { .. } => all(MessageType::AgentRotated),
                 Change::PolicyCreated { .. } => all(MessageType::PolicyCreated),
                 Change::PolicyUpdated { .. } => all(MessageType::PolicyUpdated),

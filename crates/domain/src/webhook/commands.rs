@@ -13,10 +13,12 @@ use crate::id::{MessageId, TenantId, WebhookId};
 use crate::idempotency::kept_reply::{KeptReply, KeptWebhook};
 use crate::limits::{MAX_WEBHOOK_EVENTS, MAX_WEBHOOKS};
 use crate::moment::Moment;
+use crate::tenant::if_unchanged::Versioned;
 use crate::tenant::settings::given;
 use crate::tenant::{Command, Creates, Repeatable, Tenant};
 use crate::text::{parse_name, quote};
 use crate::time::Timestamp;
+use crate::version::Version;
 use crate::webhook::message_type::{MessageType, is_known};
 use crate::webhook::outbox::{Delivery, MessageState, Outcome};
 use crate::webhook::target::parse_url;
@@ -241,12 +243,15 @@ fn status_of(message: &MessageState<'_>) -> DeliveryStatus {
 
 /// The error for a webhook that doesn't exist or isn't the caller's.
 pub fn unknown_webhook(id: &str) -> Error {
-    Error::new(Code::WebhookNotFound, format!("there is no webhook '{}'", quote(id)))
+    Error::new(Code::WebhookNotFound, format!("webhook '{}' not found", quote(id)))
 }
 
 /// The error for a message that the webhook does not have, or not any more.
 pub fn unknown_delivery(id: &str) -> Error {
-    let message = format!("this webhook has no delivery '{}', or had it so long ago that it is not listed", quote(id));
+    let message = format!(
+        "delivery '{}' not found: this webhook has none, or had it so long ago that it is not listed",
+        quote(id)
+    );
     Error::new(Code::DeliveryNotFound, message)
 }
 
@@ -327,7 +332,7 @@ impl Command for CreateWebhook {
 
     fn decide(self, tenant: &Tenant, _: By, moment: Moment) -> Result<(Option<Change>, WebhookId), Error> {
         if tenant.webhooks().len() >= MAX_WEBHOOKS {
-            let message = format!("the tenant has {MAX_WEBHOOKS} webhooks already; delete one first");
+            let message = format!("the tenant has {MAX_WEBHOOKS} webhooks, the maximum; delete one first");
             return Err(Error::new(Code::WebhookLimitExceeded, message));
         }
         let webhook = WebhookId::derive(moment.at, moment.seq, tenant.id().tag());
@@ -386,6 +391,16 @@ impl Command for UpdateWebhook {
     }
 }
 
+impl Versioned for UpdateWebhook {
+    fn version(&self, tenant: &Tenant) -> Option<Version> {
+        version(tenant, self.id)
+    }
+}
+
+fn version(tenant: &Tenant, id: WebhookId) -> Option<Version> {
+    tenant.webhook(id).map(|webhook| webhook.profile.version())
+}
+
 /// Deletes a webhook. What waits for it is not sent.
 pub struct DeleteWebhook(
     /// The webhook.
@@ -402,6 +417,12 @@ impl Command for DeleteWebhook {
     }
 
     fn reply(_: &Tenant, (): (), _: Timestamp) {}
+}
+
+impl Versioned for DeleteWebhook {
+    fn version(&self, tenant: &Tenant) -> Option<Version> {
+        version(tenant, self.0)
+    }
 }
 
 /// Gives a webhook a new secret.

@@ -44,6 +44,8 @@ message_types! {
     AgentCreated "agent.created" "An agent was created.";
     AgentUpdated "agent.updated" "An agent was changed.";
     AgentRevoked "agent.revoked" "An agent was revoked, by a caller or by a budget.";
+    AgentSuspended "agent.suspended" "An agent was suspended, until somebody activates it.";
+    AgentActivated "agent.activated" "A suspended agent may work again.";
     AgentRotated "agent.rotated" "An agent got a new token.";
     PolicyCreated "policy.created" "A budget policy was created.";
     PolicyUpdated "policy.updated" "A budget policy was changed.";

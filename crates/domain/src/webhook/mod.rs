@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::author::By;
 use crate::id::WebhookId;
 use crate::time::Timestamp;
+use crate::version::Version;
 use crate::webhook::outbox::{Outbox, WaitingMessage};
 pub use crate::webhook::spec::{WebhookFormat, WebhookSpec, WebhookStatus};
 
@@ -50,6 +51,13 @@ pub struct WebhookProfile {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+impl WebhookProfile {
+    /// Its version.
+    pub fn version(&self) -> Version {
+        Version::of(self)
+    }
 }
 
 /// A webhook. A copy is cheap: copies share the profile.

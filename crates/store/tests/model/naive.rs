@@ -1,9 +1,11 @@
 //! The naive model. Slow on purpose: it remembers nothing that it can find by looking at everything.
 
+use std::collections::BTreeMap;
+
 use kavach_domain::Code;
 use kavach_domain::limits::{MAX_GRACE_SECONDS, MAX_GRACED_TOKENS, MAX_STANDSTILL_MS, MAX_WEBHOOKS};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::hooks::{Hook, Message};
 
@@ -21,6 +23,8 @@ pub struct Constraints {
     pub time_window: Option<Window>,
     pub ip_allowlist: Option<Vec<String>>,
     pub require_approval: Option<bool>,
+    pub arguments: Option<BTreeMap<String, Value>>,
+    pub other_arguments: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -48,6 +52,7 @@ pub enum AgentKind {
 pub enum Status {
     Active,
     Revoked,
+    Suspended,
     Expired,
 }
 
@@ -97,6 +102,7 @@ pub struct Agent {
     /// For each permission a number, which an identical one keeps when all are replaced.
     pub places: Vec<usize>,
     pub revoked: bool,
+    pub suspended: bool,
     pub created: i64,
     pub updated: i64,
     pub last_active: Option<i64>,
@@ -222,13 +228,19 @@ impl Model {
         let agent = &self.agents[agent];
         match agent.spec.expires_at {
             _ if agent.revoked => Status::Revoked,
-            Some(expires) if at >= expires => Status::Expired,
+            _ if agent.suspended => Status::Suspended,
+            _ if self.is_expired(&agent.spec, at) => Status::Expired,
             _ => Status::Active,
         }
     }
 
+    fn is_expired(&self, spec: &Spec, at: i64) -> bool {
+        spec.expires_at.is_some_and(|expires| at >= expires)
+    }
+
+    /// Suspended agents keep their place.
     pub fn active_agents(&self, at: i64) -> usize {
-        (0..self.agents.len()).filter(|agent| self.status(*agent, at) == Status::Active).count()
+        self.agents.iter().filter(|agent| !agent.revoked && !self.is_expired(&agent.spec, at)).count()
     }
 
     /// The owner of a token, if it is valid.
@@ -272,7 +284,8 @@ impl Model {
         }
         let id = self.next_id("agt", clock);
         let places = self.new_places(spec.permissions.len());
-        let agent = Agent { id, spec, places, revoked: false, created: at, updated: at, last_active: None };
+        let agent =
+            Agent { id, spec, places, revoked: false, suspended: false, created: at, updated: at, last_active: None };
         self.agents.push(agent);
         self.tokens.push(Token { text: token.to_owned(), agent: self.agents.len() - 1, until: None });
         self.event(at, "agent.created");
@@ -304,7 +317,7 @@ impl Model {
         if spec.kind != old.spec.kind {
             self.check_type(spec.kind)?;
         }
-        let revives = self.status(agent, at) == Status::Expired && spec.expires_at.is_none_or(|expires| expires > at);
+        let revives = self.is_expired(&old.spec, at) && spec.expires_at.is_none_or(|expires| expires > at);
         if revives {
             self.check_room(at)?;
         }
@@ -336,6 +349,17 @@ impl Model {
                 Ok(true)
             }
         }
+    }
+
+    pub fn suspend_agent(&mut self, agent: usize, suspended: bool, clock: i64) -> Result<bool, Vec<Code>> {
+        let at = self.time(clock);
+        if self.unrevoked(agent)?.suspended == suspended {
+            return Ok(false);
+        }
+        let agent = &mut self.agents[agent];
+        (agent.suspended, agent.updated) = (suspended, at);
+        self.event(at, if suspended { "agent.suspended" } else { "agent.activated" });
+        Ok(true)
     }
 
     pub fn rotate(&mut self, agent: usize, token: &str, grace: u64, clock: i64) -> Result<(), Vec<Code>> {
@@ -567,9 +591,10 @@ impl Model {
         if self.suspended {
             return denied(Code::TenantSuspended, "suspended");
         }
-        let Some(index) = call.agent else { return denied(Code::AgentNotFound, "agent") };
+        let Some(index) = call.agent else { return denied(Code::AgentNotFound, "not found") };
         match self.status(index, at) {
             Status::Revoked => return denied(Code::AgentRevoked, "revoked"),
+            Status::Suspended => return denied(Code::AgentSuspended, "suspended"),
             Status::Expired => return denied(Code::AgentExpired, "expired"),
             Status::Active => {}
         }
@@ -598,7 +623,7 @@ impl Model {
             let clock = format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60);
             let inside = if start < end { *start <= clock && clock < *end } else { *start <= clock || clock < *end };
             if !inside {
-                return denied(Code::OutsideTimeWindow, format!("{start}-{end}"));
+                return denied(Code::OutsideTimeWindow, format!("only allowed between {start} and {end}"));
             }
         }
         if let Some(list) = &limits.ip_allowlist
@@ -613,6 +638,19 @@ impl Model {
             if strings.is_empty() || !strings.iter().all(fits) {
                 return denied(Code::ArgumentNotAllowed, " does not match pattern ".into());
             }
+        }
+        let given = call.arguments.clone().filter(|given| !given.is_null()).unwrap_or_else(|| json!({}));
+        let rules = limits.arguments.clone().unwrap_or_default();
+        let names: Vec<_> = rules.keys().map(String::as_str).collect();
+        let holds = |(name, rule): (&String, &Value)| {
+            let steps = name.replace("[]", ".[]");
+            let steps: Vec<_> = steps.split('.').collect();
+            reach(Some(&given), &steps).is_some_and(|found| found.iter().all(|found| rule_holds(rule, *found)))
+        };
+        if !rules.iter().all(holds)
+            || limits.other_arguments.is_some_and(|others| !others_hold(&given, "", &names, others))
+        {
+            return denied(Code::ArgumentNotAllowed, "Argument '".into());
         }
         if limits.require_approval == Some(true) {
             return denied(Code::RequiresApproval, "approval".to_owned());
@@ -683,6 +721,66 @@ fn collect_strings<'a>(value: &'a Value, into: &mut Vec<&'a str>) {
         Value::Array(items) => items.iter().for_each(|item| collect_strings(item, into)),
         Value::Object(entries) => entries.values().for_each(|item| collect_strings(item, into)),
         _ => {}
+    }
+}
+
+/// What a name leads to. `None` inside for what is missing, outside if there is something else on the way.
+fn reach<'v>(at: Option<&'v Value>, steps: &[&str]) -> Option<Vec<Option<&'v Value>>> {
+    match (steps, at) {
+        ([], at) => Some(vec![at]),
+        ([_, rest @ ..], None) => reach(None, rest),
+        (["[]", rest @ ..], Some(Value::Array(items))) if items.is_empty() => reach(None, rest),
+        (["[]", rest @ ..], Some(Value::Array(items))) => {
+            let found: Option<Vec<_>> = items.iter().map(|item| reach(Some(item), rest)).collect();
+            Some(found?.concat())
+        }
+        ([name, rest @ ..], Some(Value::Object(members))) if *name != "[]" => reach(members.get(*name), rest),
+        _ => None,
+    }
+}
+
+fn rule_holds(rule: &Value, found: Option<&Value>) -> bool {
+    let parts = ["match", "oneOf", "max", "min"];
+    let says = parts.iter().any(|part| rule.get(part).is_some());
+    let Some(value) = found else { return !says || rule.get("absent").is_some() };
+    let number = |part: &str| rule[part].as_f64();
+    if !says {
+        return rule.get("absent").is_none();
+    }
+    rule.get("match").is_none_or(|all| {
+        let mut patterns = all.as_array().unwrap().iter().map(|pattern| pattern.as_str().unwrap());
+        value.as_str().is_some_and(|text| patterns.any(|pattern| matches_argument(pattern, text)))
+    }) && rule.get("oneOf").is_none_or(|all| all.as_array().unwrap().contains(value))
+        && number("max").is_none_or(|max| value.as_f64().is_some_and(|value| value <= max))
+        && number("min").is_none_or(|min| value.as_f64().is_some_and(|value| value >= min))
+}
+
+/// Whether what has no name may be there.
+fn others_hold(value: &Value, path: &str, names: &[&str], others: &str) -> bool {
+    let leads = |path: &str| {
+        names.iter().any(|name| {
+            *name == path || name.starts_with(&format!("{path}.")) || name.starts_with(&format!("{path}[]"))
+        })
+    };
+    match value {
+        _ if names.contains(&path) => true,
+        Value::Object(members) => members.iter().all(|(name, value)| {
+            let inner = format!("{path}.{name}");
+            let inner = inner.trim_start_matches('.');
+            if leads(inner) { others_hold(value, inner, names, others) } else { may_be_there(value, others) }
+        }),
+        Value::Array(items) => items.iter().all(|item| others_hold(item, &format!("{path}[]"), names, others)),
+        _ => false,
+    }
+}
+
+fn may_be_there(value: &Value, others: &str) -> bool {
+    match (others, value) {
+        ("allow", _) => true,
+        ("deny", _) | (_, Value::String(_)) => false,
+        (_, Value::Object(members)) => members.is_empty(),
+        (_, Value::Array(items)) => items.iter().all(|item| may_be_there(item, others)),
+        _ => true,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use kavach_domain::agent::commands::{
-    AgentPatch, AgentView, CreateAgent, NewAgent, RevokeAgent, RotateToken, UpdateAgent,
+    AgentPatch, AgentView, CreateAgent, NewAgent, RevokeAgent, RotateToken, SetSuspended, UpdateAgent,
 };
 use kavach_domain::author::By;
 use kavach_domain::decision::explain::Steps as Explained;
@@ -176,6 +176,11 @@ impl Run {
                 let agent = index(*agent, agents);
                 let found = self.execute(Ok(RevokeAgent(self.agent_id(agent))));
                 agree(found.map(|(changed, ())| changed), self.model.revoke_agent(agent, self.clock));
+            }
+            HistoryStep::SuspendAgent(agent, suspended) => {
+                let agent = index(*agent, agents);
+                let found = self.execute(Ok(SetSuspended { id: self.agent_id(agent), suspended: *suspended }));
+                agree(found.map(|(changed, _)| changed), self.model.suspend_agent(agent, *suspended, self.clock));
             }
             HistoryStep::Rotate { agent, grace, times } => {
                 for _ in 0..*times {
@@ -660,6 +665,7 @@ impl Run {
         let status = match model.status(index, now) {
             Status::Active => AgentStatus::Active,
             Status::Revoked => AgentStatus::Revoked,
+            Status::Suspended => AgentStatus::Suspended,
             Status::Expired => AgentStatus::Expired,
         };
         assert_eq!((view.tenant, view.status), (self.tenant.id(), status));

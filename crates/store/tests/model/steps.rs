@@ -1,5 +1,7 @@
 //! Random histories. Everything is drawn from small sets, so that calls meet permissions, and times meet limits.
 
+use std::collections::BTreeMap;
+
 use proptest::collection::vec;
 use proptest::option::{of, weighted};
 use proptest::prelude::*;
@@ -16,6 +18,7 @@ pub enum HistoryStep {
     Create(Draft),
     Update(usize, DraftPatch),
     Revoke(usize),
+    SuspendAgent(usize, bool),
     Rotate {
         agent: usize,
         grace: u64,
@@ -125,6 +128,8 @@ fn step() -> impl Strategy<Value = HistoryStep> {
         8 => draft().prop_map(HistoryStep::Create),
         8 => (index.clone(), draft_patch()).prop_map(|(agent, patch)| HistoryStep::Update(agent, patch)),
         2 => index.clone().prop_map(HistoryStep::Revoke),
+        4 => (index.clone(), prop::bool::weighted(0.4))
+            .prop_map(|(agent, suspended)| HistoryStep::SuspendAgent(agent, suspended)),
         6 => (index.clone(), grace(), times.clone())
             .prop_map(|(agent, grace, times)| HistoryStep::Rotate { agent, grace, times }),
         6 => (weighted(0.2, select(vec!["Acme", " Acme 2 ", "  "])), settings_patch())
@@ -248,14 +253,44 @@ fn limits() -> impl Strategy<Value = Constraints> {
         weighted(0.3, window()),
         weighted(0.3, vec(net, 1..4)),
         weighted(0.2, prop::bool::weighted(0.3)),
+        weighted(0.2, rules()),
+        select(vec!["allow", "allow", "strings", "deny"]),
+        prop::bool::weighted(0.1),
     )
-        .prop_map(|(max_calls_per_hour, patterns, time_window, nets, require_approval)| Constraints {
-            max_calls_per_hour,
-            allowed_arg_patterns: patterns.map(|all| all.into_iter().map(str::to_owned).collect()),
-            time_window,
-            ip_allowlist: nets.map(|all| all.into_iter().map(str::to_owned).collect()),
-            require_approval,
-        })
+        .prop_map(
+            |(max_calls_per_hour, patterns, time_window, nets, require_approval, arguments, others, alone)| {
+                Constraints {
+                    max_calls_per_hour,
+                    allowed_arg_patterns: patterns.map(|all| all.into_iter().map(str::to_owned).collect()),
+                    time_window,
+                    ip_allowlist: nets.map(|all| all.into_iter().map(str::to_owned).collect()),
+                    require_approval,
+                    other_arguments: (arguments.is_some() || alone).then_some(others),
+                    arguments,
+                }
+            },
+        )
+}
+
+/// Rules for arguments that calls have.
+fn rules() -> impl Strategy<Value = BTreeMap<String, Value>> {
+    let rule = select(vec![
+        json!({}),
+        json!({ "match": ["/srv/data/**", "main"] }),
+        json!({ "match": ["**"], "absent": true }),
+        json!({ "oneOf": ["main", 5, null, "repo-17"] }),
+        json!({ "oneOf": ["main"], "absent": true }),
+        json!({ "max": 5, "min": 5 }),
+        json!({ "max": 4, "absent": true }),
+        json!({ "absent": true }),
+    ]);
+    // Two names of one argument would be refused.
+    let names = ["path", "path[]", "repo", "repo./srv/data/key.deep[]", "branch", "main[]"];
+    vec((select(names.to_vec()), rule), 1..4).prop_map(|rules| {
+        let mut all: BTreeMap<&str, (&str, Value)> = BTreeMap::new();
+        all.extend(rules.into_iter().map(|(name, rule)| (&name[..4], (name, rule))));
+        all.into_values().map(|(name, rule)| (name.to_owned(), rule)).collect()
+    })
 }
 
 fn window() -> impl Strategy<Value = Window> {

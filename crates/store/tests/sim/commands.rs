@@ -1,7 +1,7 @@
 //! Random commands to a tenant, decided by the production code.
 
 use fastrand::Rng;
-use kavach_domain::agent::commands::{CreateAgent, RevokeAgent, RotateToken, UpdateAgent};
+use kavach_domain::agent::commands::{CreateAgent, RevokeAgent, RotateToken, SetSuspended, UpdateAgent};
 use kavach_domain::author::By;
 use kavach_domain::budget::cost::Cost;
 use kavach_domain::budget::counts::Period;
@@ -47,7 +47,7 @@ pub fn change_record(rng: &mut Rng, tenant: &Tenant, moment: Moment) -> Option<C
 /// A random change; `None` if it changes nothing or is refused.
 fn change(rng: &mut Rng, tenant: &Tenant, moment: Moment) -> Option<Change> {
     let secret = |rng: &mut Rng| Secret::agent_token(tenant.id(), [rng.u8(..); 32]);
-    match rng.u32(0..15) {
+    match rng.u32(0..16) {
         0..3 if tenant.agents().len() < MANY => {
             let limit = rng.bool().then(|| rng.u32(1..6));
             let new = json!({
@@ -125,6 +125,7 @@ fn change(rng: &mut Rng, tenant: &Tenant, moment: Moment) -> Option<Change> {
                 _ => decided(Ok(TestWebhook(id)), tenant, moment),
             }
         }
+        15 => decided(Ok(SetSuspended { id: agent(rng, tenant)?, suspended: rng.u32(0..3) == 0 }), tenant, moment),
         _ if tenant.keys().len() < MANY => {
             decided(CreateKey::new("ci", &Secret::tenant_key(tenant.id(), [rng.u8(..); 32])), tenant, moment)
         }

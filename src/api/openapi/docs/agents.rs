@@ -24,7 +24,9 @@ pub fn create() -> Docs {
 /// `GET /v1/agents`
 pub fn list() -> Docs {
     docs("listAgents", "List agents")
-        .about("Oldest first, including revoked and expired ones. An operator sees the agents of all tenants.")
+        .about(
+            "Oldest first, including revoked, suspended and expired ones. An operator sees the agents of all tenants.",
+        )
         .list::<AgentJson>("The agents.")
         .fails(&[TenantMismatch, TenantNotFound])
 }
@@ -34,6 +36,7 @@ pub fn get() -> Docs {
     docs("getAgent", "Get an agent")
         .about("Revoked and expired agents too. The token is never shown again.")
         .answers::<AgentJson>(200, "The agent.")
+        .tagged()
         .fails(&[AgentNotFound])
 }
 
@@ -45,6 +48,7 @@ pub fn update() -> Docs {
              `maxCallsPerHour`.",
         )
         .answers::<AgentJson>(200, "The agent as it is now.")
+        .tagged()
         .fails(&[InvalidField, InvalidPattern, AgentNotFound, AgentIsRevoked, AgentLimitExceeded, AgentTypeNotAllowed])
         .writes()
 }
@@ -55,6 +59,29 @@ pub fn revoke() -> Docs {
         .about("It is final. The agent and its audit trail stay readable; delegations that pass through it end.")
         .nothing("It is revoked.")
         .fails(&[InvalidField, AgentNotFound])
+        .writes()
+}
+
+/// `POST /v1/agents/{id}/suspend`
+pub fn suspend() -> Docs {
+    docs("suspendAgent", "Stop an agent until it is activated")
+        .about(
+            "Every call of it is denied with `AGENT_SUSPENDED`, and what it delegated rests. Its tokens, delegations and \
+             counts stay as they are.",
+        )
+        .answers::<AgentJson>(200, "The agent as it is now.")
+        .tagged()
+        .fails(&[InvalidField, AgentNotFound, AgentIsRevoked])
+        .writes()
+}
+
+/// `POST /v1/agents/{id}/activate`
+pub fn activate() -> Docs {
+    docs("activateAgent", "Let a suspended agent work again")
+        .about("An agent that is not suspended stays as it is.")
+        .answers::<AgentJson>(200, "The agent as it is now.")
+        .tagged()
+        .fails(&[InvalidField, AgentNotFound, AgentIsRevoked])
         .writes()
 }
 

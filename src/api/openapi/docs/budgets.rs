@@ -49,6 +49,7 @@ pub fn get() -> Docs {
              what open holds hold.",
         )
         .answers::<PolicyJson>(200, "The policy.")
+        .tagged()
         .fails(&[PolicyNotFound])
 }
 
@@ -62,6 +63,7 @@ pub fn update() -> Docs {
              least one. After an operator's change only an operator changes it.",
         )
         .answers::<PolicyJson>(200, "The policy as it is now.")
+        .tagged()
         .fails(&[InvalidField, InvalidPattern, Forbidden, PolicyNotFound])
         .writes()
 }

@@ -32,6 +32,7 @@ pub fn get() -> Docs {
     docs("getTenant", "Get a tenant")
         .about("A tenant key sees only its own; the others do not exist for it.")
         .answers::<TenantJson>(200, "The tenant.")
+        .tagged()
         .fails(&[TenantNotFound])
 }
 
@@ -40,6 +41,7 @@ pub fn update() -> Docs {
     docs("updateTenant", "Change a tenant's name and settings")
         .about("What is left out stays. `null` clears a setting.")
         .answers::<TenantJson>(200, "The tenant as it is now.")
+        .tagged()
         .fails(&[InvalidField, TenantNotFound])
         .writes()
 }
@@ -58,6 +60,7 @@ pub fn suspend() -> Docs {
     docs("suspendTenant", "Stop all agents of a tenant")
         .about("Every call is denied with `TENANT_SUSPENDED`. Its keys can still read and change things.")
         .answers::<TenantJson>(200, "The tenant as it is now.")
+        .tagged()
         .fails(&[InvalidField, TenantNotFound, DefaultTenantFixed])
         .writes()
 }
@@ -67,6 +70,7 @@ pub fn activate() -> Docs {
     docs("activateTenant", "Let a tenant's agents work again")
         .about("Ends a suspension. A tenant that is active stays so.")
         .answers::<TenantJson>(200, "The tenant as it is now.")
+        .tagged()
         .fails(&[TenantNotFound])
         .writes()
 }

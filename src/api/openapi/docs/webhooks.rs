@@ -43,6 +43,7 @@ pub fn get() -> Docs {
     docs("getWebhook", "Get a webhook")
         .about("Without its secret, which nobody can read again.")
         .answers::<WebhookJson>(200, "The webhook.")
+        .tagged()
         .fails(&[WebhookNotFound])
 }
 
@@ -54,6 +55,7 @@ pub fn update() -> Docs {
              nothing new is kept for it, and what waits is not sent. What waits is tried at once after a change.",
         )
         .answers::<WebhookJson>(200, "The webhook as it is now.")
+        .tagged()
         .fails(&[InvalidField, Forbidden, WebhookNotFound])
         .writes()
 }

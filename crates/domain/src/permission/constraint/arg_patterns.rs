@@ -24,6 +24,32 @@ impl ArgPatterns {
     pub fn as_slice(&self) -> &[ArgPattern] {
         &self.0
     }
+
+    /// Checks that a string matches one of them.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub(super) fn check_value(
+        &self,
+        value: &str,
+        work: &WorkBudget,
+        regexes: &RegexCache,
+    ) -> Result<(), ArgumentNotAllowed<'_>> {
+        let patterns = &*self.0;
+        if value.len() > MAX_MATCHED_BYTES {
+            return Err(ArgumentNotAllowed::TooLong(quote(value), value.len()));
+        }
+        let known = Value::new(value);
+        let odd = match first_fit(patterns.iter().map(|pattern| pattern.fits(&known, work, regexes))) {
+            Fit::Matches => return Ok(()),
+            Fit::Refuses(odd) => Some(odd),
+            Fit::Differs => None,
+        };
+        if work.is_used_up() {
+            return Err(ArgumentNotAllowed::TooMuchWork);
+        }
+        Err(ArgumentNotAllowed::Unmatched(quote(value), patterns, odd))
+    }
 }
 
 impl Constraint for ArgPatterns {
@@ -97,33 +123,12 @@ impl Checked for ArgPatterns {
         }
         let mut checked = Ok(());
         let all_match = arguments.all(|value| {
-            checked = check_value(&self.0, value, work, regexes);
+            checked = self.check_value(value, work, regexes);
             checked.is_ok()
         });
         checked?;
         if all_match { Ok(()) } else { Err(ArgumentNotAllowed::None(&self.0)) }
     }
-}
-
-fn check_value<'c>(
-    patterns: &'c [ArgPattern],
-    value: &str,
-    work: &WorkBudget,
-    regexes: &RegexCache,
-) -> Result<(), ArgumentNotAllowed<'c>> {
-    if value.len() > MAX_MATCHED_BYTES {
-        return Err(ArgumentNotAllowed::TooLong(quote(value), value.len()));
-    }
-    let known = Value::new(value);
-    let odd = match first_fit(patterns.iter().map(|pattern| pattern.fits(&known, work, regexes))) {
-        Fit::Matches => return Ok(()),
-        Fit::Refuses(odd) => Some(odd),
-        Fit::Differs => None,
-    };
-    if work.is_used_up() {
-        return Err(ArgumentNotAllowed::TooMuchWork);
-    }
-    Err(ArgumentNotAllowed::Unmatched(quote(value), patterns, odd))
 }
 
 /// What is wrong with the arguments.
@@ -138,6 +143,25 @@ pub enum ArgumentNotAllowed<'c> {
     TooMuchWork,
 }
 
+impl ArgumentNotAllowed<'_> {
+    /// What is wrong, without whose value it is.
+    pub(super) fn what(&self) -> String {
+        match self {
+            Self::None(patterns) => {
+                format!("there is no string, so it does not match pattern {}", any_of(patterns))
+            }
+            Self::Unmatched(quoted, patterns, odd) => {
+                let why = odd.map(|odd| format!(": {}", odd.what())).unwrap_or_default();
+                format!("value '{quoted}' does not match pattern {}{why}", any_of(patterns))
+            }
+            Self::TooLong(quoted, bytes) => format!(
+                "value '{quoted}' has {bytes} bytes; a string checked against a pattern may have at most {MAX_MATCHED_BYTES}"
+            ),
+            Self::TooMuchWork => "matching it against the patterns takes more work than one decision may do".to_owned(),
+        }
+    }
+}
+
 impl Fails for ArgumentNotAllowed<'_> {
     fn code(&self) -> Code {
         Code::ArgumentNotAllowed
@@ -149,14 +173,7 @@ impl Fails for ArgumentNotAllowed<'_> {
                 let patterns = any_of(patterns);
                 format!("The call has no string argument, so it does not match pattern {patterns}").into()
             }
-            Self::Unmatched(quoted, patterns, odd) => {
-                let why = odd.map(|odd| format!(": {}", odd.what())).unwrap_or_default();
-                format!("Argument value '{quoted}' does not match pattern {}{why}", any_of(patterns)).into()
-            }
-            Self::TooLong(quoted, bytes) => format!(
-                "Argument value '{quoted}' has {bytes} bytes; a string checked against a pattern may have at most {MAX_MATCHED_BYTES}"
-            )
-            .into(),
+            Self::Unmatched(..) | Self::TooLong(..) => format!("Argument {}", self.what()).into(),
             Self::TooMuchWork => {
                 "Matching the arguments against the patterns takes more work than one decision may do".into()
             }

@@ -85,8 +85,8 @@ impl Fails for IpNotAllowed {
 
     fn reason(&self) -> Cow<'static, str> {
         match self.0 {
-            Some(ip) => format!("IP address {ip} is not in the permission's allowlist").into(),
-            None => "The caller's IP address is unknown, and the permission has an allowlist".into(),
+            Some(ip) => format!("IP_NOT_ALLOWED: IP address {ip} is not in the permission's allowlist").into(),
+            None => "IP_NOT_ALLOWED: the caller's IP address is unknown, and the permission has an allowlist".into(),
         }
     }
 }

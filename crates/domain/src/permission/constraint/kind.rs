@@ -75,7 +75,7 @@ pub trait Fails {
 
 /// The facts of a call that constraints look at.
 pub struct Facts<'a> {
-    /// The strings among the call's arguments.
+    /// The call's arguments, and the strings among them.
     pub arguments: Strings<'a>,
     /// The caller's address, where it is known.
     pub ip: Option<IpAddr>,

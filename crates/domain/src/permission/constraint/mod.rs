@@ -4,11 +4,15 @@
 //! requests and answers spell, what is checked, and in which order follow from it.
 
 pub mod arg_patterns;
+pub mod argument_rule;
+pub mod argument_tree;
 #[cfg(test)]
 mod example_tests;
 pub mod ip_allowlist;
 pub mod kind;
 pub mod max_calls_per_hour;
+pub mod named_arguments;
+pub mod other_arguments;
 pub mod require_approval;
 pub mod time_window;
 
@@ -24,6 +28,8 @@ use crate::permission::constraint::arg_patterns::ArgPatterns;
 use crate::permission::constraint::ip_allowlist::IpAllowlist;
 use crate::permission::constraint::kind::{Checked, Constraint, Facts, Fails};
 use crate::permission::constraint::max_calls_per_hour::MaxCallsPerHour;
+use crate::permission::constraint::named_arguments::NamedArguments;
+use crate::permission::constraint::other_arguments::OtherArguments;
 use crate::permission::constraint::require_approval::RequireApproval;
 use crate::permission::constraint::time_window::TimeWindow;
 use crate::permission::regexes::RegexCache;
@@ -125,7 +131,7 @@ macro_rules! constraints {
             /// # Errors
             /// `INVALID_PATTERN` or `INVALID_FIELD`, naming the field.
             pub fn parse(spec: ConstraintsSpec) -> Result<Self, Error> {
-                Ok(Self { $($field: spec.$field.map(|spec| $Kind::parse($name, spec)).transpose()?,)* })
+                Ok(Self { $($field: spec.$field.map(|spec| $Kind::parse($name, spec)).transpose()?,)* }.linked())
             }
 
             /// The constraints as they are spelled, addresses in their shortest form.
@@ -140,7 +146,7 @@ macro_rules! constraints {
             pub fn restore(stored: StoredConstraints) -> Result<Self, Error> {
                 // A field that no constraint reads does not compile.
                 let StoredConstraints { $($field,)* } = stored;
-                Ok(Self { $($field: $field.map(|stored| $Kind::restore($name, stored)).transpose()?,)* })
+                Ok(Self { $($field: $field.map(|stored| $Kind::restore($name, stored)).transpose()?,)* }.linked())
             }
 
             /// The constraints to be stored.
@@ -167,6 +173,8 @@ constraints! {
         "timeWindow" time_window: TimeWindow,
         "ipAllowlist" ip_allowlist: IpAllowlist,
         "allowedArgPatterns" allowed_arg_patterns: ArgPatterns,
+        "arguments" arguments: NamedArguments,
+        "otherArguments" other_arguments: OtherArguments,
         "requireApproval" require_approval: RequireApproval,
     }
     // Checked last, where the counter is.
@@ -181,9 +189,23 @@ impl Constraints {
         self.max_calls_per_hour.as_ref().map(Constraint::spec)
     }
 
-    /// The patterns for arguments.
-    pub fn arg_patterns(&self) -> &[ArgPattern] {
-        self.allowed_arg_patterns.as_ref().map(ArgPatterns::as_slice).unwrap_or_default()
+    /// Shows every pattern for arguments with the path of its field, from the constraint's name on.
+    pub fn each_arg_pattern(&self, mut show: impl FnMut(String, &ArgPattern)) {
+        let patterns = self.allowed_arg_patterns.as_ref().map(ArgPatterns::as_slice).unwrap_or_default();
+        for (at, pattern) in patterns.iter().enumerate() {
+            show(format!("allowedArgPatterns[{at}]"), pattern);
+        }
+        if let Some(arguments) = &self.arguments {
+            arguments.each_pattern("arguments", show);
+        }
+    }
+
+    /// What is not named depends on what is.
+    fn linked(mut self) -> Self {
+        if let Some(arguments) = &self.arguments {
+            self.other_arguments = Some(OtherArguments::beside(self.other_arguments, arguments.tree()));
+        }
+        self
     }
 }
 
@@ -193,7 +215,9 @@ mod tests {
     use super::*;
 
     const ALL: &str = r#"{"timeWindow":{"start":"22:00","end":"06:30"},"ipAllowlist":["10.0.0.0/8","192.0.2.7"],
-        "allowedArgPatterns":["a*","^b"],"requireApproval":false,"maxCallsPerHour":3}"#;
+        "allowedArgPatterns":["a*","^b"],"arguments":{"amount":{"max":100,"min":0.5,"absent":true},"edits[].a\\.b":{},
+        "path":{"match":["/srv/**"]},"sort":{"oneOf":["name",1e2,null,true]}},"otherArguments":"strings",
+        "requireApproval":false,"maxCallsPerHour":3}"#;
 
     #[test]
     fn what_is_read_is_spelled_and_stored_as_it_was() {
@@ -224,6 +248,7 @@ mod tests {
     fn the_first_failure_in_the_order_of_the_names_is_reported() {
         let mut left = serde_json::json!({
             "maxCallsPerHour": 0, "requireApproval": true, "allowedArgPatterns": ["/srv/**"],
+            "arguments": { "a": { "max": 1 } }, "otherArguments": "deny",
             "ipAllowlist": ["10.0.0.1"], "timeWindow": { "start": "12:00", "end": "13:00" },
         });
         let mut failed = Vec::new();
@@ -235,6 +260,6 @@ mod tests {
             failed.push(last);
             left.as_object_mut().unwrap().remove(last);
         }
-        assert_eq!(failed, ["timeWindow", "ipAllowlist", "allowedArgPatterns", "requireApproval"]);
+        assert_eq!(failed, ["timeWindow", "ipAllowlist", "allowedArgPatterns", "arguments", "requireApproval"]);
     }
 }

@@ -67,7 +67,7 @@ impl Fails for Unapproved {
     }
 
     fn reason(&self) -> Cow<'static, str> {
-        "This call requires approval by a person".into()
+        "This call requires human approval".into()
     }
 }
 

@@ -106,7 +106,7 @@ impl Fails for OutsideTimeWindow {
 
     fn reason(&self) -> Cow<'static, str> {
         let (start, end) = (clock_text(self.start), clock_text(self.end));
-        format!("Outside the permission's time window {start}-{end} UTC").into()
+        format!("The permission is only allowed between {start} and {end} UTC").into()
     }
 }
 
