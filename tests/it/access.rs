@@ -79,8 +79,33 @@ fn side(operator: &Client, tenant: &Tenant, agent: &Agent) -> Side {
     Side { target, seen }
 }
 
+/// Operators' keys besides the first.
+pub struct OperatorKeys {
+    admin: String,
+    auditor: String,
+    revoked: String,
+}
+
+impl OperatorKeys {
+    pub fn make(operator: &Client) -> Self {
+        let make = |name: &str, role: &str| {
+            let made = operator.post("/v1/keys", json!({ "name": name, "role": role })).expect(201);
+            ["key", "id"].map(|member| made[member].as_str().unwrap().to_owned())
+        };
+        let ([admin, _], [auditor, _], [revoked, id]) =
+            (make("Ada", "admin"), make("Bob", "auditor"), make("ended", "admin"));
+        operator.delete(&format!("/v1/keys/{id}")).expect(204);
+        Self { admin, auditor, revoked }
+    }
+}
+
 impl World {
     pub fn new(operator: &Client, n: usize) -> Self {
+        Self::with(operator, n, &OperatorKeys::make(operator))
+    }
+
+    /// A world with these operators' keys, of which many worlds would make too many.
+    pub fn with(operator: &Client, n: usize, keys: &OperatorKeys) -> Self {
         let own = operator.tenant(&format!("own-{n}"));
         let foreign = operator.tenant(&format!("foreign-{n}"));
         let made = operator.post(&format!("/v1/tenants/{}/keys", own.id), json!({ "name": "revoked" })).expect(201);
@@ -95,17 +120,6 @@ impl World {
             made["key"].as_str().unwrap().to_owned()
         };
         let (approver, viewer, caller) = (own_key("approver"), own_key("viewer"), own_key("caller"));
-        // Their number is limited, and there are many worlds.
-        for old in operator.get("/v1/keys").items() {
-            operator.delete(&format!("/v1/keys/{}", old["id"].as_str().unwrap())).expect(204);
-        }
-        let operator_key = |name: &str, role: &str| {
-            let made = operator.post("/v1/keys", json!({ "name": name, "role": role })).expect(201);
-            ["key", "id"].map(|member| made[member].as_str().unwrap().to_owned())
-        };
-        let [ended, ended_id] = operator_key("ended", "admin");
-        operator.delete(&format!("/v1/keys/{ended_id}")).expect(204);
-        let ([admin, _], [auditor, _]) = (operator_key("Ada", "admin"), operator_key("Bob", "auditor"));
         let other = operator.reader(&foreign);
         let bearer = |text: &str| Some(format!("Bearer {text}"));
         // A wrong token with a valid form and an existing tenant; and one with an unknown tenant.
@@ -123,7 +137,7 @@ impl World {
             (CallerKind::Invalid, bearer(&OPERATOR_KEY.to_uppercase())),
             (CallerKind::Invalid, bearer(&format!("kvo_{}", "x".repeat(43)))),
             (CallerKind::Invalid, bearer(revoked)),
-            (CallerKind::Invalid, bearer(&ended)),
+            (CallerKind::Invalid, bearer(&keys.revoked)),
             (CallerKind::Invalid, bearer(&old.token)),
             (CallerKind::Invalid, bearer(&forged)),
             (CallerKind::Invalid, bearer(&forged_key)),
@@ -132,8 +146,8 @@ impl World {
             (CallerKind::Invalid, bearer(&own.key.replace("kvt_", "kv_"))),
             (CallerKind::Operator, bearer(OPERATOR_KEY)),
             (CallerKind::Operator, Some(format!("bearer  {OPERATOR_KEY}"))),
-            (CallerKind::Operator, bearer(&admin)),
-            (CallerKind::Auditor, bearer(&auditor)),
+            (CallerKind::Operator, bearer(&keys.admin)),
+            (CallerKind::Auditor, bearer(&keys.auditor)),
             (CallerKind::OwnKey, bearer(&own.key)),
             (CallerKind::OwnApprover, bearer(&approver)),
             (CallerKind::OwnViewer, bearer(&viewer)),
@@ -273,8 +287,8 @@ fn every_route_answers_every_key_as_the_table_says() {
     let server = Server::start_with(Options::args(&["--trusted-proxies", "127.0.0.1"]));
     let operator = server.operator();
     let rows = rows();
-    let mut made = 0;
-    let mut world = World::new(&operator, made);
+    let (mut made, keys) = (0, OperatorKeys::make(&operator));
+    let mut world = World::with(&operator, made, &keys);
     let mut asked = 0;
     for (number, endpoint) in endpoints().into_iter().enumerate() {
         // All these failures together are too many for one address.
@@ -329,7 +343,7 @@ fn every_route_answers_every_key_as_the_table_says() {
                     }
                     check_untouched(&operator, &mut world, &mut touched, &place);
                     made += 1;
-                    world = World::new(&operator, made);
+                    world = World::with(&operator, made, &keys);
                     touched = [false; 2];
                 }
             }

@@ -10,7 +10,7 @@ use kavach::api::openapi_document;
 use kavach::api::{Endpoint, endpoints};
 use serde_json::{Value, json};
 
-use crate::access::{CallerKind, World, comparable};
+use crate::access::{CallerKind, OperatorKeys, World, comparable};
 use crate::access_table::{Row, Target, rows};
 use crate::client::Client;
 use crate::harness::Server;
@@ -173,11 +173,12 @@ fn one_foreign_id_in_a_call_gets_the_answer_for_an_unknown_one() {
     let server = Server::start();
     let operator = server.operator();
     let rows = rows();
+    let keys = OperatorKeys::make(&operator);
     let (mut asked, mut found) = (0, BTreeSet::new());
     for (n, endpoint) in endpoints().into_iter().enumerate() {
         let row = rows.iter().find(|row| (row.method, row.path) == (endpoint.method.as_str(), endpoint.path)).unwrap();
         // Earlier calls would show in the trail.
-        let world = World::new(&operator, n);
+        let world = World::with(&operator, n, &keys);
         let (own, foreign) = (&world.own.target, &world.foreign.target);
         let near = world.unknown.clone();
         let others = [
