@@ -65,7 +65,8 @@ enum Pending {
 }
 
 /// Members for times and usage, which change by themselves or with others.
-const MOVING: [&str; 6] = ["updatedAt", "lastActiveAt", "currentUsage", "windows", "effectiveLimits", "token"];
+const MOVING: [&str; 7] =
+    ["updatedAt", "lastActiveAt", "currentUsage", "windows", "effectiveLimits", "matchesAgents", "token"];
 
 fn still(mut shown: Value) -> Value {
     let members = shown.as_object_mut().unwrap();
