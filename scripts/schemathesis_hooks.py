@@ -39,7 +39,7 @@ RULES = [
     r"temporary.limits must name at least one limit",
     r"(tenantId|agentId|userId) must be left out with scope instance",
     r"action must be block or throttle for a policy of the whole instance",
-    r"maxTokensCost\w+ must be at most 1000000000000",
+    r"(maxT|t)okensCost\w* must be at most 1000000000000",
     # Agents may have none, and one schema describes both.
     r"labels must name at least one label",
     # No pattern says which zones there are, what the host of a URL may be, or that no word comes twice.

@@ -19,7 +19,7 @@ use crate::harness::Server;
 const IDS: [&str; 6] = ["tenantId", "agentId", "fromAgent", "toAgent", "auditId", "cursor"];
 
 /// Fields that hold none.
-const NO_IDS: [&str; 49] = [
+const NO_IDS: [&str; 51] = [
     "scope",
     "role",
     "token",
@@ -37,6 +37,8 @@ const NO_IDS: [&str; 49] = [
     "description",
     "spreadsheet",
     "traceId",
+    "code",
+    "ip",
     "reason",
     "name",
     "slug",

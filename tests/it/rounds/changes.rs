@@ -65,8 +65,17 @@ enum Pending {
 }
 
 /// Members for times and usage, which change by themselves or with others.
-const MOVING: [&str; 8] =
-    ["updatedAt", "lastActiveAt", "lastUsedAt", "trackedSince", "currentUsage", "windows", "effectiveLimits", "token"];
+const MOVING: [&str; 9] = [
+    "updatedAt",
+    "lastActiveAt",
+    "lastUsedAt",
+    "trackedSince",
+    "currentUsage",
+    "windows",
+    "effectiveLimits",
+    "matchesAgents",
+    "token",
+];
 
 fn still(mut shown: Value) -> Value {
     let members = shown.as_object_mut().unwrap();
