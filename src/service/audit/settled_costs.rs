@@ -360,7 +360,8 @@ mod tests {
         let (held, newer) = (10, MAX_SETTLED as u64);
         let settled: Vec<_> = (20..=20 + 2 * newer).chain([held, 9]).collect();
         let journal = journal(&data, &settled);
-        let trail = AuditTrail { tenant: TenantId::DEFAULT, reader: journal.reader(), horizon: None, caller_until: None };
+        let trail =
+            AuditTrail { tenant: TenantId::DEFAULT, reader: journal.reader(), horizon: None, caller_until: None };
         for (wanted, expected) in
             [(vec![(9, false), (held, true)], vec![held]), (vec![(9, false), (held, false)], vec![])]
         {

@@ -347,7 +347,12 @@ mod tests {
         journal.flush().unwrap();
         let filter = Arc::new(SpendFilter { until: until.map(at), ..SpendFilter::default() });
         let mut reading = SpendReading {
-            trail: AuditTrail { tenant: TenantId::DEFAULT, reader: journal.reader(), horizon: None, caller_until: None },
+            trail: AuditTrail {
+                tenant: TenantId::DEFAULT,
+                reader: journal.reader(),
+                horizon: None,
+                caller_until: None,
+            },
             filter: Arc::clone(&filter),
             settled: SettledCosts::default(),
             labels: None,
