@@ -26,7 +26,7 @@ RULES = [
     r"(has a '\[' without a '\]'|has a '\\+' before|has an empty member|must have a '\.' or a '\[\]' after)",
     r"must not be named (beside|both)",
     r"must not have both match, which is about strings, and max or min",
-    r"max must not be less than min",
+    r"max must not be less than min|absent must be true, or left out",
     r"must be a number of at most \d+ bytes, within the range of a double",
     r"must have at most \d+ bytes as JSON",
     r"spreadsheet works only with format=csv",

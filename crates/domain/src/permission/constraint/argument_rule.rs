@@ -107,9 +107,10 @@ impl JsonSchema for ArgumentRuleSpec {
                 "max": { "description": "A number of at most this, digit by digit.", "type": ["number", "null"] },
                 "min": { "description": "A number of at least this.", "type": ["number", "null"] },
                 "absent": {
-                    "description": "It may be missing too; if nothing else is given, it has to be. `null` is not missing.",
+                    "description": "It may be missing too; if nothing else is given, it has to be. `null` is not missing. Only `true` \
+                        can be given.",
+                    // Without an enum: generators of clients know none of booleans. `false` is refused.
                     "type": ["boolean", "null"],
-                    "enum": [true, null],
                 },
             },
             "additionalProperties": false,
