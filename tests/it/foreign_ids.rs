@@ -19,7 +19,7 @@ use crate::harness::Server;
 const IDS: [&str; 6] = ["tenantId", "agentId", "fromAgent", "toAgent", "auditId", "cursor"];
 
 /// Fields that hold none.
-const NO_IDS: [&str; 46] = [
+const NO_IDS: [&str; 48] = [
     "scope",
     "thresholds",
     "groupBy",
@@ -34,6 +34,8 @@ const NO_IDS: [&str; 46] = [
     "description",
     "spreadsheet",
     "traceId",
+    "code",
+    "ip",
     "reason",
     "name",
     "slug",
