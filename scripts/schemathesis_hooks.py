@@ -31,7 +31,7 @@ RULES = [
     r"must have at most \d+ bytes as JSON",
     r"spreadsheet works only with format=csv",
     r"idempotencyKey differs from the Idempotency-Key of the head",
-    r"temporary.until must be in the future",
+    r"(temporary.until|expiresAt) must be in the future",
     r"hold needs tokensCost",
     # One schema describes a status that is read and one that is set, and a policy with a scope and one without.
     r"status must be active or disabled",

@@ -244,7 +244,7 @@ impl<T: DeserializeOwned> FromRequest for Body<T> {
 }
 
 /// The media type of a form.
-pub const FORM: &str = "application/x-www-form-urlencoded";
+const FORM: &str = "application/x-www-form-urlencoded";
 
 impl<T: DeserializeOwned> FromRequest for JsonOrForm<T> {
     type Error = Problem;
