@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use tokio::sync::watch;
 
 use crate::domain::tenant::key::ApiKey;
-use crate::domain::{KeyId, OperatorRole, SecretHash, Timestamp};
+use crate::domain::{KeyId, Moment, OperatorRole, SecretHash, Timestamp};
 
 /// Uses of a key that are closer together are one.
 const USE_MS: i64 = 1_000;
@@ -32,6 +32,8 @@ pub struct OperatorKeys {
     newest: AtomicU64,
     /// Whether it has any key.
     has_some: AtomicBool,
+    /// The time of the last check, in Unix milliseconds.
+    checked_at: AtomicI64,
     tables: watch::Sender<Arc<KeyTable>>,
 }
 
@@ -87,8 +89,13 @@ impl OperatorKeys {
         self.has_some.load(Ordering::Acquire)
     }
 
-    /// Which key that is, if it is good at that time.
+    /// Which key that is, if it is good at that time. A clock that is set back by seconds wakes no key that has ended.
     pub fn find(&self, hash: &SecretHash, now: Timestamp) -> Option<(KeyId, OperatorRole)> {
+        let last = Timestamp::from_millis(self.checked_at.load(Ordering::Relaxed));
+        let now = Moment::after(0, last, now).wall;
+        if now != last {
+            self.checked_at.store(now.millis(), Ordering::Relaxed);
+        }
         self.look(|table| {
             let known = table.keys.get(hash).filter(|known| known.key.is_live(now))?;
             known.used(now);

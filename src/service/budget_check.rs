@@ -121,6 +121,8 @@ impl Kavach {
         };
         let (now, outlooks) = self.inspect_with(Right::Ask, route, look).await?;
         let asks: Vec<_> = outlooks.iter().filter_map(|outlook| outlook.ask).collect();
+        // The lender may ask many tenants, and anybody may check again and again.
+        let _turn = self.search_turn(route).await?;
         let mut foreseen = self.foresee(asks).await?.into_iter();
         let shows_amounts = matches!(self.credential, Credential::Operator(_));
         let checks = outlooks.iter().map(|outlook| {

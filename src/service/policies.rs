@@ -151,8 +151,11 @@ impl Policies<'_> {
         C: Command + Send + 'static,
         C::Reply: Send + 'static,
     {
+        let seen = self.0.seen();
         let look = move |tenant: &Tenant, _| {
-            Ok(tenant.policies().iter().any(|known| known.profile.id == policy && is_instance(known)))
+            let known = tenant.policies().iter().find(|known| known.profile.id == policy && is_instance(known));
+            // A command that will be refused recalls nothing.
+            Ok(known.is_some_and(|known| seen.is_none_or(|seen| seen.check(Some(known.profile.version())).is_ok())))
         };
         let is_recalled = self.is_operator() && route.id.is_default() && self.0.inspect(route, look).await?;
         if !is_recalled {
@@ -236,7 +239,7 @@ impl Policies<'_> {
     }
 
     /// Whether the policies that charge such a call of an agent would let it through now, and those policies. Nothing is
-    /// charged, lent or recorded.
+    /// charged or lent. What tenants tell meanwhile of their slices may be remembered, as what they report by themselves is.
     ///
     /// # Errors
     /// `AGENT_NOT_FOUND`, `INVALID_FIELD` for an action or a resource that no call may have,

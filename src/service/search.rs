@@ -168,8 +168,8 @@ impl Kavach {
         Ok((found.into_iter().take(limit).map(|(_, item)| item).collect(), next))
     }
 
-    /// Waits for this search's turn.
-    async fn search_turn(&self, route: &Route) -> Result<Turn, Error> {
+    /// Waits for the turn of a search, or of another read that asks much.
+    pub(super) async fn search_turn(&self, route: &Route) -> Result<Turn, Error> {
         let turn = self.core.searches.take(self.party(Some(route.id))).await;
         turn.map_err(|_| Error::new(Code::InternalError, "the server takes no more searches"))
     }

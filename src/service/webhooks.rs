@@ -9,12 +9,13 @@ use super::lists::{InRow, Page, PageRequest, bad_cursor};
 use super::tenant_calls::lost;
 use super::tenant_counts::off_thread;
 use crate::actors::Route;
+use crate::domain::tenant::Caller;
 use crate::domain::webhook::commands::{
     CreateWebhook, DeleteWebhook, DeliveryStatus, DeliveryView, LastAttempt, LastOutcome, NewWebhook, Redeliver,
     RotateWebhook, TestWebhook, UpdateWebhook, WebhookPatch, WebhookView, unknown_delivery, unknown_webhook,
 };
 use crate::domain::webhook::target::{parse_url, shown_origin};
-use crate::domain::{Code, Credential, Error, MessageId, Tenant, TenantRef, WebhookId};
+use crate::domain::{Code, Error, MessageId, Right, Tenant, TenantRef, WebhookId};
 use crate::store::CatalogRow;
 use crate::webhooks::address::check_url;
 use crate::webhooks::signing_key::{SigningKey, WebhookSecret};
@@ -74,11 +75,12 @@ impl Webhooks<'_> {
     pub async fn list(&self, tenant: Option<TenantRef>, page: PageRequest) -> Result<Page<WebhookView>, Error> {
         let (after, most) = (page.after(WebhookId::parse)?, page.most());
         let selection = self.0.tenants_in_filter(tenant.as_ref())?;
-        let shows_all = self.shows_all();
-        let look = move |tenant: &Tenant, _| -> Vec<WebhookView> {
+        let credential = self.0.credential;
+        let look = move |tenant: &Tenant, now| -> Vec<WebhookView> {
+            let caller = tenant.authenticate(&credential, now).ok();
             let wanted =
                 tenant.webhooks().iter().filter(|webhook| after.is_none_or(|after| webhook.profile.id > after));
-            wanted.take(most).map(|webhook| shown(WebhookView::of(tenant, webhook), shows_all)).collect()
+            wanted.take(most).map(|webhook| shown(WebhookView::of(tenant, webhook), caller)).collect()
         };
         let in_row = |_: &CatalogRow| InRow::Unknown;
         let key = |view: &WebhookView| view.profile.id;
@@ -93,8 +95,11 @@ impl Webhooks<'_> {
     /// `WEBHOOK_NOT_FOUND`.
     pub async fn get(&self, webhook: &str) -> Result<WebhookView, Error> {
         let (id, route) = self.find(webhook)?;
-        let shows_all = self.shows_all();
-        let look = move |tenant: &Tenant, _| WebhookView::find(tenant, id).map(|view| shown(view, shows_all));
+        let credential = self.0.credential;
+        let look = move |tenant: &Tenant, now| {
+            let caller = tenant.authenticate(&credential, now).ok();
+            WebhookView::find(tenant, id).map(|view| shown(view, caller))
+        };
         let mut view = self.0.inspect(&route, look).await?;
         self.note_failing(&mut view);
         Ok(view)
@@ -211,11 +216,6 @@ impl Webhooks<'_> {
         check_url(&parse_url(url)?, &self.0.core.webhooks.allowed)
     }
 
-    /// Whether the caller sees whole URLs of webhooks that an operator set.
-    fn shows_all(&self) -> bool {
-        matches!(self.0.credential, Credential::Operator(_))
-    }
-
     /// The key of the data directory, which is made for the first webhook.
     async fn signing_key(&self) -> Result<SigningKey, Error> {
         let core = Arc::clone(&self.0.core);
@@ -229,9 +229,12 @@ impl Webhooks<'_> {
     }
 }
 
-/// What a caller sees of a webhook: a tenant key can't change one that an operator set, and its path may be a secret.
-fn shown(mut view: WebhookView, shows_all: bool) -> WebhookView {
-    if !shows_all && view.profile.by.is_operator() {
+/// What a caller sees of a webhook. The path of its URL may be a secret, so only those see it who may change the webhook.
+fn shown(mut view: WebhookView, caller: Option<Caller>) -> WebhookView {
+    let may_change = caller.is_some_and(|caller| {
+        caller.check(Right::Manage).is_ok() && caller.as_author().is_ok_and(|by| by.may_change(view.profile.by))
+    });
+    if !may_change {
         let profile = Arc::make_mut(&mut view.profile);
         profile.spec.url = shown_origin(&profile.spec.url).into();
     }

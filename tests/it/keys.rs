@@ -106,6 +106,25 @@ fn a_tenant_key_may_do_what_its_role_says_until_its_end() {
 }
 
 #[test]
+fn only_who_could_change_a_webhook_sees_where_it_leads() {
+    let server = Server::start();
+    let operator = server.operator();
+    let acme = operator.tenant("acme");
+    let (viewer, _) = made(&operator, "/v1/tenants/acme/keys", json!({ "name": "support", "role": "viewer" }));
+    let (auditor, _) = made(&operator, "/v1/keys", json!({ "name": "audit", "role": "auditor" }));
+    // The path may be a secret, as Slack's are.
+    let hook = json!({ "url": "https://hooks.example.com/services/T0/B0/s3cr3t", "events": ["*"] });
+    let hook = server.with_key(&acme.key).post("/v1/webhooks", hook).expect(201);
+    let path = format!("/v1/webhooks/{}", hook["id"].as_str().unwrap());
+    for (key, sees) in [(&*acme.key, true), (&*viewer, false), (&*auditor, false), (OPERATOR_KEY, true)] {
+        let client = server.with_key(key);
+        for shown in [client.get(&path).expect(200), client.get("/v1/webhooks?tenantId=acme").items()[0].clone()] {
+            assert_eq!(shown["url"].as_str().unwrap().contains("s3cr3t"), sees, "{shown}");
+        }
+    }
+}
+
+#[test]
 fn operators_keys_are_many_named_and_revocable() {
     let mut server = Server::start_with(Options::args(&["--workers", "4"]));
     let first = server.operator();

@@ -21,6 +21,11 @@ pub enum By {
 }
 
 impl By {
+    /// Whether this author may change what `set_by` set last: a tenant's keys may not touch what an operator did.
+    pub fn may_change(self, set_by: By) -> bool {
+        self.is_operator() || matches!((self, set_by), (By::Key(_), By::Key(_)))
+    }
+
     /// Whether it is an operator, with whatever key.
     pub fn is_operator(self) -> bool {
         matches!(self, Self::Operator | Self::OperatorKey(_))

@@ -1,8 +1,8 @@
 //! Ends holds whose time is over, before anything is decided that depends on it.
 //!
 //! A call waits until all of them have ended, so it is decided by what is really left. That may be many after a quiet
-//! night: they end in steps, and between two the thread's other tenants get their turn. A read sees the tenant as if they
-//! had ended, and waits too where that would take long.
+//! night: they end in steps, and between two the thread's other tenants get their turn. A read records nothing: it sees the
+//! tenant as if they had ended.
 
 use std::pin::Pin;
 use std::task::{Context as Task, Poll};
@@ -10,7 +10,7 @@ use std::task::{Context as Task, Poll};
 use actix::{ActorFuture, AsyncContext, Context, Handler, Message};
 
 use super::TenantActor;
-use crate::domain::{Event, Tenant, Timestamp};
+use crate::domain::{Event, Timestamp};
 
 /// Ends recorded in one step, which take a fraction of a millisecond.
 const ENDS_AT_ONCE: usize = 128;
@@ -26,20 +26,13 @@ impl TenantActor {
             && self.check_writable().is_ok()
     }
 
-    /// Whether a read waits for the ends of holds too: with so many, it costs less to end them once than to pass over them
-    /// at each read.
-    pub(super) fn has_many_due_holds(&self, now: Timestamp) -> bool {
-        let has_many = |tenant: &Tenant| tenant.due_holds(tenant.next_moment(now).wall).nth(ENDS_AT_ONCE).is_some();
-        self.has_due_hold(now) && has_many(self.tenant())
-    }
-
     /// Ends the holds that are due, and handles the message then. Nothing else is handled meanwhile.
     pub(super) fn end_holds_before<M>(message: M, ctx: &mut Context<Self>)
     where
-        M: Message<Result = ()> + 'static,
+        M: Message<Result = ()> + Unpin + 'static,
         Self: Handler<M, Result = ()>,
     {
-        ctx.wait(EndHolds { before: Some(Box::new(message)) });
+        ctx.wait(EndHolds { before: Some(message) });
     }
 
     /// One step. `true` if another is needed.
@@ -60,12 +53,12 @@ impl TenantActor {
 }
 
 struct EndHolds<M> {
-    before: Option<Box<M>>,
+    before: Option<M>,
 }
 
 impl<M> ActorFuture<TenantActor> for EndHolds<M>
 where
-    M: Message<Result = ()> + 'static,
+    M: Message<Result = ()> + Unpin + 'static,
     TenantActor: Handler<M, Result = ()>,
 {
     type Output = ();
@@ -81,7 +74,7 @@ where
             return Poll::Pending;
         }
         if let Some(message) = self.before.take() {
-            actor.handle(*message, ctx);
+            actor.handle(message, ctx);
         }
         Poll::Ready(())
     }

@@ -19,15 +19,14 @@ impl KeyUses {
         Self { since, last: RefCell::default() }
     }
 
-    /// Notes that a key is used.
-    pub(super) fn note(&self, key: KeyId, now: Timestamp) {
+    /// Notes that a key is used. Those that do not exist any more make room.
+    pub(super) fn note(&self, key: KeyId, now: Timestamp, exists: impl Fn(KeyId) -> bool) {
         let mut last = self.last.borrow_mut();
         match last.iter_mut().find(|(known, _)| *known == key) {
             Some((_, at)) => *at = now,
             None => {
-                // Those of revoked keys are never looked at again.
                 if last.len() >= MAX_TENANT_KEYS {
-                    last.remove(0);
+                    last.retain(|(known, _)| exists(*known));
                 }
                 last.push((key, now));
             }

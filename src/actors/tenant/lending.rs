@@ -72,15 +72,15 @@ impl Handler<ForeseeSlices> for TenantActor {
         let before = self.tenant().seq();
         let mut foreseen = Vec::with_capacity(asks.len());
         for (ask, reports) in asks {
-            // What they told is worth remembering, as after a recall.
-            let heard = reports.iter().try_for_each(|report| {
-                self.check_writable()?;
-                self.record_lent(self.tenant().hear(report))
-            });
-            if let Err(error) = heard {
-                return drop(reply.send(Err(error)));
+            // What they told is worth remembering, as after a recall. While nothing can be recorded, it is as if they had
+            // not told.
+            let mut told = BTreeSet::new();
+            for report in reports {
+                let news = self.tenant().hear(&report);
+                if news.is_none() || self.check_writable().and_then(|()| self.record_lent(news)).is_ok() {
+                    told.insert(report.tenant);
+                }
             }
-            let told = reports.iter().map(|report| report.tenant).collect();
             let moment = self.tenant().next_moment(self.resources.clock.now());
             foreseen.push(self.tenant().foresee(&ask, &told, moment));
         }

@@ -170,7 +170,7 @@ impl TenantActor {
     fn authenticate(&self, credential: &Credential, at: Timestamp) -> Result<Caller, Error> {
         let caller = self.tenant().authenticate(credential, at)?;
         if let Caller::Key(key, _) = caller {
-            self.key_uses.note(key, at);
+            self.key_uses.note(key, at, |known| self.tenant().keys().iter().any(|own| own.id == known));
         }
         if !caller.is_operator() {
             self.meter.used(self.resources.residency_clock.load(Ordering::Relaxed));

@@ -323,14 +323,9 @@ impl PolicyProfile {
         Version::of(self)
     }
 
-    /// Whether this author may change it: a tenant's keys may not touch what an operator set last.
-    pub fn may_be_changed_by(&self, by: By) -> bool {
-        by.is_operator() || matches!((by, self.by), (By::Key(_), By::Key(_)))
-    }
-
     /// Whether it is among those that this author resets by resetting all of a tenant.
     pub(crate) fn is_reset_with_all(&self, by: By) -> bool {
-        self.may_be_changed_by(by) && !self.terms.instance
+        by.may_change(self.by) && !self.terms.instance
     }
 }
 

@@ -148,7 +148,7 @@ fn changeable(tenant: &Tenant, id: PolicyId, by: By) -> Result<&Policy, Error> {
     if policy.profile.terms.instance && !by.is_operator() {
         return Err(unknown_policy(&id.to_string()));
     }
-    if policy.profile.may_be_changed_by(by) {
+    if by.may_change(policy.profile.by) {
         Ok(policy)
     } else {
         Err(Error::new(Code::Forbidden, "an operator set this policy last, so only an operator key can change it"))

@@ -262,7 +262,7 @@ fn existing(tenant: &Tenant, id: WebhookId) -> Result<&Webhook, Error> {
 /// The webhook with that id, if this caller may change it.
 fn changeable(tenant: &Tenant, id: WebhookId, by: By) -> Result<&Webhook, Error> {
     let webhook = existing(tenant, id)?;
-    if by.is_operator() || matches!((by, webhook.profile.by), (By::Key(_), By::Key(_))) {
+    if by.may_change(webhook.profile.by) {
         Ok(webhook)
     } else {
         Err(Error::new(Code::Forbidden, "an operator set this webhook last, so only an operator key can change it"))
