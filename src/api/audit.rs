@@ -10,7 +10,7 @@ use super::error::{HandlerResult, Problem};
 use super::input::{Query, agent, export_format, owner, page, period};
 use super::responses;
 use super::streaming::{Pulled, PulledBody};
-use crate::domain::audit::{AuditKinds, AuditResult};
+use crate::domain::audit::entry::{AuditKinds, AuditResult};
 use crate::domain::limits::{MAX_AUDIT_OFFSET, MAX_FILTER_ACTIONS, MAX_PAGE};
 use crate::domain::permission::constraint::ip_allowlist::parse_net;
 use crate::domain::permission::pattern::Pattern;

@@ -3,7 +3,7 @@
 use super::Count;
 use super::recent_counts::{CountSeries, RecentCounts, STEPS, place};
 use super::recent_latency::{LatencyHistogram, RecentLatency};
-use crate::domain::audit::AuditResult;
+use crate::domain::audit::entry::AuditResult;
 use crate::domain::{Code, Timestamp};
 
 /// Counts of one tenant's decisions, or of one thread's. One thread writes them, any thread reads them. They take about

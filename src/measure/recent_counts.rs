@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::domain::audit::AuditResult;
+use crate::domain::audit::entry::AuditResult;
 
 /// How many steps can be read.
 pub const STEPS: usize = 60;

@@ -131,7 +131,7 @@ mod tests {
 
     use super::*;
     use crate::domain::Timestamp;
-    use crate::domain::audit::AuditResult;
+    use crate::domain::audit::entry::AuditResult;
     use crate::measure::TenantMeter;
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::ThreadMeasures;
 use super::decision_stats::DecisionStats;
-use crate::domain::audit::AuditResult;
+use crate::domain::audit::entry::AuditResult;
 use crate::domain::{Code, Timestamp};
 
 /// What is measured about one tenant. An idle tenant costs two cache lines: one in which callers count references, and

@@ -51,7 +51,8 @@ pub mod version;
 pub mod webhook;
 
 pub use agent::{Agent, AgentProfile, AgentStatus, AgentType};
-pub use audit::{AuditEntry, AuditFilter};
+pub use audit::entry::AuditEntry;
+pub use audit::filter::AuditFilter;
 pub use decision::Decision;
 pub use decision::request::Request;
 pub use delegation::{Delegation, DelegationStatus};

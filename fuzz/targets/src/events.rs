@@ -1,6 +1,6 @@
 //! The bytes of an event.
 
-use kavach_domain::audit::AuditKinds;
+use kavach_domain::audit::entry::AuditKinds;
 use kavach_domain::{AuditEntry, AuditFilter, Moment};
 use kavach_fixture::small_tenant::{Small, readable, round_trip};
 use kavach_store::codec;

@@ -10,7 +10,7 @@ use crate::actors::clock::Reading;
 use crate::actors::messages::{AuthorizeMany, Explain, Explanation};
 use crate::actors::tenant_reply::TenantReply;
 use crate::actors::worker_channels::Authorize;
-use crate::domain::audit::AuditResult;
+use crate::domain::audit::entry::AuditResult;
 use crate::domain::decision::Verdict;
 use crate::domain::decision::explain::{Steps, Trace};
 use crate::domain::decision::request::Asked;

@@ -16,7 +16,7 @@ use super::reading::unreadable;
 use crate::actors::audit_limits::Slot;
 use crate::actors::messages::OpenAudit;
 use crate::actors::{Phase, Route};
-use crate::domain::audit::AuditKind;
+use crate::domain::audit::entry::AuditKind;
 use crate::domain::{AuditFilter, Code, Error, Right, TenantId};
 use crate::service::kavach::Kavach;
 use crate::store::CatalogRow;

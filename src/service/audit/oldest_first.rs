@@ -127,7 +127,7 @@ impl OldestFirst {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::audit::AuditKinds;
+    use crate::domain::audit::entry::AuditKinds;
     use crate::domain::author::By;
     use crate::domain::event::{Change, ChangeRecord};
     use crate::domain::time::DAY_MS;
