@@ -7,7 +7,7 @@ use std::io;
 
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
@@ -16,7 +16,8 @@ const NICENESS: i32 = 10;
 
 /// The threads. They end when this is dropped, after what they do.
 pub struct ReaderThreads {
-    /// Always there, but while it is dropped.
+    handle: Handle,
+    /// Kept to be shut down.
     runtime: Option<Runtime>,
 }
 
@@ -34,15 +35,12 @@ impl ReaderThreads {
         let mut builder = Builder::new_current_thread();
         let runtime =
             builder.max_blocking_threads(most).thread_name("audit-reader").on_thread_start(give_way).build()?;
-        Ok(Self { runtime: Some(runtime) })
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 
     /// Runs work that reads, and may wait for the disk.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        match &self.runtime {
-            Some(runtime) => runtime.spawn_blocking(work),
-            None => actix_rt::task::spawn_blocking(work),
-        }
+        self.handle.spawn_blocking(work)
     }
 }
 

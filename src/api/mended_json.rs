@@ -10,6 +10,8 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor,
 };
 
+use super::plain_visits::pass_plain_values;
+
 /// The mistakes that are known already, by their places as errors spell them; `""` is the whole value.
 #[derive(Debug, Default)]
 pub struct Mends {
@@ -121,14 +123,6 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for MendedJson<'_, D> {
     }
 }
 
-macro_rules! pass {
-    ($($method:ident: $type:ty;)*) => {
-        $(fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
-            self.inner.$method(value)
-        })*
-    };
-}
-
 impl<'de, V: Visitor<'de>> Visitor<'de> for MendedJson<'_, V> {
     type Value = V::Value;
 
@@ -136,21 +130,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for MendedJson<'_, V> {
         self.inner.expecting(f)
     }
 
-    pass! {
-        visit_bool: bool; visit_i8: i8; visit_i16: i16; visit_i32: i32; visit_i64: i64; visit_i128: i128;
-        visit_u8: u8; visit_u16: u16; visit_u32: u32; visit_u64: u64; visit_u128: u128;
-        visit_f32: f32; visit_f64: f64; visit_char: char;
-        visit_str: &str; visit_borrowed_str: &'de str; visit_string: String;
-        visit_bytes: &[u8]; visit_borrowed_bytes: &'de [u8]; visit_byte_buf: Vec<u8>;
-    }
-
-    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
-        self.inner.visit_none()
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
-        self.inner.visit_unit()
-    }
+    pass_plain_values! { self.inner }
 
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
         self.inner.visit_some(MendedJson { inner, place: self.place })

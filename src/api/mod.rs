@@ -11,6 +11,7 @@
 //! | how many calls without a valid key an address may make | `auth_throttle` |
 //! | how an error becomes an answer | [`error`] |
 //! | how bodies and queries are read | [`input`], by the rules of [`strict_json`] |
+//! | what those readers do with single values | `plain_visits` |
 //! | all that is wrong with a body | `body_problems`, which reads on by `mended_json` |
 //! | requests that are carried out once | [`idempotency`] |
 //! | changes of what the caller has seen only | [`if_match`] |
@@ -53,6 +54,7 @@ pub mod openapi;
 pub mod operator_keys;
 #[cfg(feature = "dashboard")]
 pub mod pages;
+mod plain_visits;
 pub mod policies;
 mod response_middleware;
 pub mod responses;

@@ -14,6 +14,8 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, Expected, MapAccess, SeqAccess, Unexpected, Visitor,
 };
 
+use super::plain_visits::pass_plain_values;
+
 /// Wraps a deserializer, and everything that it hands out.
 pub struct StrictJson<T>(
     /// The wrapped deserializer, visitor or seed.
@@ -193,14 +195,6 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for StrictJson<D> {
     }
 }
 
-macro_rules! pass {
-    ($($method:ident: $type:ty;)*) => {
-        $(fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
-            self.0.$method(value)
-        })*
-    };
-}
-
 impl<'de, V: Visitor<'de>> Visitor<'de> for StrictJson<V> {
     type Value = V::Value;
 
@@ -208,21 +202,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for StrictJson<V> {
         self.0.expecting(f)
     }
 
-    pass! {
-        visit_bool: bool; visit_i8: i8; visit_i16: i16; visit_i32: i32; visit_i64: i64; visit_i128: i128;
-        visit_u8: u8; visit_u16: u16; visit_u32: u32; visit_u64: u64; visit_u128: u128;
-        visit_f32: f32; visit_f64: f64; visit_char: char;
-        visit_str: &str; visit_borrowed_str: &'de str; visit_string: String;
-        visit_bytes: &[u8]; visit_borrowed_bytes: &'de [u8]; visit_byte_buf: Vec<u8>;
-    }
-
-    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
-        self.0.visit_none()
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
-        self.0.visit_unit()
-    }
+    pass_plain_values! { self.0 }
 
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
         self.0.visit_some(StrictJson(inner))

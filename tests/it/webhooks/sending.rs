@@ -107,9 +107,7 @@ fn after_a_test_message_failed_the_waits_are_short_again() {
 fn a_message_is_sent_again_although_whoever_asked_for_it_left() {
     actix_rt::System::new().block_on(async {
         let folder = tempfile::tempdir().unwrap();
-        let mut settings = kavach::ServerSettings::new(folder.path());
-        settings.webhook_allow = vec!["127.0.0.0/8".parse().unwrap()];
-        let app = kavach::App::open(&settings).await.unwrap();
+        let app = open(folder.path()).await;
         let kavach = app.kavach();
         let endpoint = Endpoint::start();
         let new = json!({ "url": endpoint.url(), "events": ["key.created"] });
@@ -282,9 +280,7 @@ fn a_message_is_given_up_after_a_day_and_sent_again_on_demand() {
     // The clock is the server's own, so this one is in process.
     actix_rt::System::new().block_on(async {
         let folder = tempfile::tempdir().unwrap();
-        let mut settings = kavach::ServerSettings::new(folder.path());
-        settings.webhook_allow = vec!["127.0.0.0/8".parse().unwrap()];
-        let app = kavach::App::open(&settings).await.unwrap();
+        let app = open(folder.path()).await;
         let kavach = app.kavach();
         let good = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let is_good = std::sync::Arc::clone(&good);
@@ -323,6 +319,13 @@ fn a_message_is_given_up_after_a_day_and_sent_again_on_demand() {
         assert_eq!(bodies.len(), 1, "the same body each time");
         app.close().await;
     });
+}
+
+/// A server in this process, which may send messages to it.
+async fn open(data: &std::path::Path) -> kavach::App {
+    let mut settings = kavach::ServerSettings::new(data);
+    settings.webhook_allow = vec!["127.0.0.0/8".parse().unwrap()];
+    kavach::App::open(&settings).await.unwrap()
 }
 
 async fn wait(is_so: impl Fn() -> bool) {

@@ -39,6 +39,11 @@ impl<R> ApiKey<R> {
     }
 }
 
+/// The one of these keys with that id.
+pub(crate) fn find_key<R>(keys: &[ApiKey<R>], id: KeyId) -> Option<&ApiKey<R>> {
+    keys.iter().find(|known| known.id == id)
+}
+
 /// Gives one of these keys that name and that end.
 pub(crate) fn change_key<R>(keys: &mut [ApiKey<R>], id: KeyId, name: &str, expires_at: Option<Timestamp>) {
     if let Some(key) = keys.iter_mut().find(|known| known.id == id) {

@@ -7,7 +7,7 @@ use crate::id::KeyId;
 use crate::limits::{MAX_OPERATOR_KEYS, MAX_TENANT_KEYS};
 use crate::moment::Moment;
 use crate::secret::{Secret, SecretHash};
-use crate::tenant::key::ApiKey;
+use crate::tenant::key::{ApiKey, find_key};
 use crate::tenant::role::{KeyRole, OperatorRole};
 use crate::tenant::{Command, Creates, Tenant};
 use crate::text::parse_name;
@@ -78,7 +78,7 @@ impl Command for CreateKey {
     }
 
     fn reply(tenant: &Tenant, key: KeyId, _: Timestamp) -> Option<ApiKey> {
-        tenant.keys().iter().find(|known| known.id == key).cloned()
+        find_key(tenant.keys(), key).cloned()
     }
 }
 
@@ -100,7 +100,7 @@ impl Command for RevokeKey {
     type Reply = ();
 
     fn decide(self, tenant: &Tenant, _: By, _: Moment) -> Result<(Option<Change>, ()), Error> {
-        if !tenant.keys().iter().any(|key| key.id == self.0) {
+        if find_key(tenant.keys(), self.0).is_none() {
             return Err(unknown_key(&self.0.to_string()));
         }
         Ok((Some(Change::KeyRevoked { key: self.0 }), ()))
@@ -140,7 +140,7 @@ impl Command for CreateOperatorKey {
     }
 
     fn reply(tenant: &Tenant, key: KeyId, _: Timestamp) -> Option<ApiKey<OperatorRole>> {
-        tenant.operator_keys().iter().find(|known| known.id == key).cloned()
+        find_key(tenant.operator_keys(), key).cloned()
     }
 }
 
@@ -163,7 +163,7 @@ impl Command for RevokeOperatorKey {
 
     fn decide(self, tenant: &Tenant, by: By, _: Moment) -> Result<(Option<Change>, ()), Error> {
         check_home(tenant, by)?;
-        if !tenant.operator_keys().iter().any(|key| key.id == self.0) {
+        if find_key(tenant.operator_keys(), self.0).is_none() {
             return Err(unknown_key(&self.0.to_string()));
         }
         Ok((Some(Change::OperatorKeyRevoked { key: self.0 }), ()))

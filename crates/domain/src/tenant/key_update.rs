@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::event::Change;
 use crate::id::KeyId;
 use crate::moment::Moment;
-use crate::tenant::key::ApiKey;
+use crate::tenant::key::{ApiKey, find_key};
 use crate::tenant::key_commands::{check_end, check_home, unknown_key};
 use crate::tenant::role::OperatorRole;
 use crate::tenant::settings::given;
@@ -56,7 +56,7 @@ impl KeyUpdate {
 
     /// The key's name and end after it; `None` if they stay as they are.
     fn decide<R>(self, keys: &[ApiKey<R>], moment: Moment) -> Result<Option<NameAndEnd>, Error> {
-        let old = keys.iter().find(|known| known.id == self.key).ok_or_else(|| unknown_key(&self.key.to_string()))?;
+        let old = find_key(keys, self.key).ok_or_else(|| unknown_key(&self.key.to_string()))?;
         let name = self.name.unwrap_or_else(|| old.name.clone());
         let expires_at = self.expires_at.unwrap_or(old.expires_at);
         if expires_at != old.expires_at {
@@ -90,7 +90,7 @@ impl Command for UpdateKey {
     }
 
     fn reply(tenant: &Tenant, key: KeyId, _: Timestamp) -> Option<ApiKey> {
-        tenant.keys().iter().find(|known| known.id == key).cloned()
+        find_key(tenant.keys(), key).cloned()
     }
 }
 
@@ -119,7 +119,7 @@ impl Command for UpdateOperatorKey {
     }
 
     fn reply(tenant: &Tenant, key: KeyId, _: Timestamp) -> Option<ApiKey<OperatorRole>> {
-        tenant.operator_keys().iter().find(|known| known.id == key).cloned()
+        find_key(tenant.operator_keys(), key).cloned()
     }
 }
 
